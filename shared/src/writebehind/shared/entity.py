@@ -1,0 +1,171 @@
+"""Declaring an entity: one typed class is the source for table, columns, cache keys, topic, SQL and validation.
+
+    class Player(Entity, table="players", strategy=WriteBehind(flush_delay_s=0.2)):
+        id: Annotated[int, Key]
+        name: str
+        score: Annotated[int, Sum]
+        best: Annotated[int, Max]
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from .errors import DeclarationError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
+_RESERVED_FIELDS = frozenset({"wait", "timeout_s", "connection"})  # options of the producer's calls
+
+
+class Merge(enum.StrEnum):
+    """How a write to a field combines with what is there."""
+
+    LAST = "last"
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
+class Key:
+    """Marks a key column; several make a composite key, in the order of declaration."""
+
+
+class Last:
+    """The newest write wins (the default)."""
+
+
+class Sum:
+    """A write is a delta that is added: for counters. Integers and numeric only, because a sum of floats is not exact."""
+
+
+class Max:
+    """A write is a candidate; the greatest stays."""
+
+
+class Min:
+    """A write is a candidate; the smallest stays."""
+
+
+class Int2:
+    """The column is `smallint` (an `int` is `bigint` unless said otherwise)."""
+
+
+class Int4:
+    """The column is `integer` (an `int` is `bigint` unless said otherwise)."""
+
+
+class Json:
+    """The column is `jsonb`; implied for `dict`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numeric:
+    """The column is `numeric(precision, scale)`; values that would be rounded are refused at the call."""
+
+    precision: int
+    scale: int = 0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.precision <= 1000 and 0 <= self.scale <= self.precision):
+            raise DeclarationError("Numeric(precision, scale) needs 1 <= precision <= 1000 and 0 <= scale <= precision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteBehind:
+    """Write the cache and Kafka now, the database a moment later in batches.
+
+    flush_delay_s: longest time a write may wait for its batch to fill, in seconds.
+    ttl_s: life of a clean cache entry, in seconds; an entry with pending writes does not expire.
+    deletes: whether `delete` may be called; it costs a version per field and a look at the tombstones per batch.
+    on_broker_down: what a write does when the broker cannot take it. "block": wait for room until the call's time-out;
+        "shed": fail at once with `Shed`; "through": write the row in Postgres now, guarded by versions.
+    on_missing: what the flusher does with a patch whose row does not exist: "insert" it, or "skip" it.
+    versions_column: the `bigint[]` column that holds the version of each field; needed with `Last` fields or deletes.
+    """
+
+    flush_delay_s: float = 0.2
+    ttl_s: float = 3600.0
+    deletes: bool = False
+    on_broker_down: Literal["block", "shed", "through"] = "block"
+    on_missing: Literal["insert", "skip"] = "insert"
+    versions_column: str = "versions"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flush_delay_s <= 60:
+            raise DeclarationError("flush_delay_s must be between 0 and 60 seconds")
+        if not 0 < self.ttl_s <= 10**9:
+            raise DeclarationError("ttl_s must be greater than 0 (seconds)")
+        if self.on_broker_down not in ("block", "shed", "through"):
+            raise DeclarationError("on_broker_down must be 'block', 'shed' or 'through'")
+        if self.on_missing not in ("insert", "skip"):
+            raise DeclarationError("on_missing must be 'insert' or 'skip'")
+
+
+Strategy = WriteBehind  # cache-aside and write-through join here as a union
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entity lives: its name (topic, cache keys), its table and the schema that was named, if any."""
+
+    entity: str
+    table: str
+    schema: str | None
+
+
+class Entity(BaseModel):
+    """Base class of declarations. Subclass it with `table=` and `strategy=`; the strategy is mandatory on purpose.
+
+    Class arguments: `table`, `strategy`, `schema` (default: the connection's search_path), `name` (default: the class name
+    in snake_case; it names the topic and the cache keys, so it cannot change while records are in flight), and
+    `abstract=True` for a base class that only shares fields.
+    Raises DeclarationError when the declaration cannot work.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    __place__: ClassVar[Place]
+    __strategy__: ClassVar[Strategy]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # The class arguments are read in __pydantic_init_subclass__, where the fields are known; `type` also sends them here.
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls,
+        *,
+        table: str | None = None,
+        strategy: Strategy | None = None,
+        schema: str | None = None,
+        name: str | None = None,
+        abstract: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if abstract:
+            return
+        if table is None:
+            raise DeclarationError(f"{cls.__name__}: say which table it is: class {cls.__name__}(Entity, table=..., strategy=...)")
+        if not isinstance(strategy, WriteBehind):
+            raise DeclarationError(
+                f"{cls.__name__}: pick a strategy: strategy=WriteBehind(...). There is no default, because each one goes "
+                "wrong in its own way and nobody should pick one by accident"
+            )
+        entity = name or _snake_case(cls.__name__)
+        if not _NAME.match(entity):
+            raise DeclarationError(f"{cls.__name__}: the name {entity!r} must match {_NAME.pattern}")
+        for field in cls.model_fields:
+            if field in _RESERVED_FIELDS or field.startswith("_"):
+                raise DeclarationError(f"{cls.__name__}.{field}: this name is an option of the producer's calls; use another")
+        cls.__place__ = Place(entity, table, schema)
+        cls.__strategy__ = strategy
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -1,0 +1,67 @@
+"""Errors, classed by what the caller can do about them.
+
+    WritebehindError
+    ├── InvalidWrite        fix the data: nothing was written anywhere
+    ├── ConfigurationError  fix the declaration, the settings, the table or a server's configuration
+    │   └── DeclarationError
+    ├── NotApplied          try again later: the write was not applied, and the cache no longer shows it
+    │   └── Shed            the same, refused at once because the entity's policy is to shed load
+    ├── Unknown             the outcome is not known: applied once or not at all; read before deciding
+    └── ClientClosed        the client was closed, or was opened before a fork
+
+Third-party errors are translated once, in the adapter that talks to that server, by type or code, never by text.
+"""
+
+from __future__ import annotations
+
+
+class WritebehindError(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class InvalidWrite(WritebehindError, ValueError):
+    """The call cannot be carried out as it stands; nothing was written anywhere.
+
+    `entity` and `field` name the place, `value_class` the Python class of the offending value (never the value itself:
+    it may be personal data), `rule` the rule that was broken.
+    """
+
+    def __init__(self, entity: str, field: str | None, value_class: str, rule: str) -> None:
+        self.entity = entity
+        self.field = field
+        self.value_class = value_class
+        self.rule = rule
+        place = entity if field is None else f"{entity}.{field}"
+        super().__init__(f"{place}: {rule} (got {value_class})")
+
+
+class ConfigurationError(WritebehindError):
+    """A declaration, setting, table or server is not as it must be; the message says what to change."""
+
+
+class DeclarationError(ConfigurationError, TypeError):
+    """An entity is declared in a way that cannot work; raised when the class or the registry is built."""
+
+
+class NotApplied(WritebehindError):
+    """The write was not applied and will not be: it is safe to try again. What the cache showed was taken back."""
+
+
+class Shed(NotApplied):
+    """The write was refused at once because the broker cannot take it and the entity's policy is to shed."""
+
+
+class Unknown(WritebehindError):
+    """The outcome is not known: the write is applied once or not at all, never twice.
+
+    The cache goes on showing it. `version` is the write's version: once `get` or the database shows that version or a
+    newer one, it was applied. Retrying a `Last` write is harmless; retrying an increment may count it twice.
+    """
+
+    def __init__(self, message: str, version: int | None = None) -> None:
+        self.version = version
+        super().__init__(message)
+
+
+class ClientClosed(WritebehindError):
+    """The client is closed, or was opened before this process was forked: open one after the fork."""

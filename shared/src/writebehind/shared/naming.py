@@ -1,0 +1,43 @@
+"""Names that every part must agree on: key text, cache keys, topics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+DEAD_LETTER_SUFFIX = ".dlq"
+
+# "%" starts an escape, "|" separates the parts of a composite key, and braces would end the cache key's hash tag early,
+# which on a cluster puts an entry's keys into different slots.
+_ESCAPES = str.maketrans({"%": "%25", "|": "%7C", "{": "%7B", "}": "%7D"})
+
+
+def escape_part(text: str) -> str:
+    """Escape one part of a key so that distinct keys have distinct texts, whatever characters they hold."""
+    return text.translate(_ESCAPES)
+
+
+def unescape_part(text: str) -> str:
+    """Undo `escape_part`."""
+    for char, code in (("|", "%7C"), ("{", "%7B"), ("}", "%7D"), ("%", "%25")):
+        text = text.replace(code, char)
+    return text
+
+
+def join_key(parts: Sequence[str]) -> str:
+    """The text of a key from its already escaped parts: the Kafka message key, and the end of the cache key."""
+    return "|".join(parts)
+
+
+def cache_key(prefix: str, entity: str, key_text: str) -> str:
+    """`PREFIX:{entity:key}`: the hash tag keeps whatever belongs to one entry in one cluster slot."""
+    return f"{prefix}:{{{entity}:{key_text}}}"
+
+
+def topic(prefix: str, entity: str) -> str:
+    """The topic that carries an entity's writes."""
+    return f"{prefix}{entity}"
+
+
+def dead_letter_topic(topic_name: str) -> str:
+    """The topic that keeps what the database refused from `topic_name`."""
+    return topic_name + DEAD_LETTER_SUFFIX

@@ -1,0 +1,109 @@
+"""The record on an entity's topic: one patch, as a msgpack array.
+
+    [fingerprint, version, generation, mask, *key columns, *fields]
+
+Bit i of `mask` says that field i is in the patch, which tells `None` from "left out"; a mask of 0 is a delete. Fields that
+are left out hold nil. `generation` is the version at which the cache entry was created, 0 when the cache was not written.
+The array has one fixed type per declaration, so that a whole batch decodes without a line of Python per message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .declaration import Declaration
+from .errors import WritebehindError
+
+FINGERPRINT, VERSION, GENERATION, MASK, KEYS = range(5)  # places in a decoded record; the key columns start at KEYS
+DELETE = 0
+
+Row = tuple[Any, ...]
+
+
+class BadRecord(WritebehindError):
+    """A record that cannot be read with this declaration. `index` is its place in the batch; the reason holds no values."""
+
+    def __init__(self, index: int, reason: str, *, fingerprint: int | None = None) -> None:
+        self.index = index
+        self.reason = reason
+        self.fingerprint = fingerprint
+        super().__init__(f"record {index} of the batch: {reason}")
+
+
+class Codec:
+    """Encodes and decodes the records of one declaration. Safe to share between threads."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        self._declaration = declaration
+        keys = [c.wire_type for c in declaration.keys]
+        fields = [c.wire_type | None for c in declaration.fields]
+        self._width = KEYS + len(keys)
+        self._mask_all = (1 << len(fields)) - 1
+        row = tuple[(int, int, int, int, *keys, *fields)]  # type: ignore[misc]  # built from the declaration at run time
+        self._decoder = msgspec.msgpack.Decoder(row)
+        self._encoder = msgspec.msgpack.Encoder(decimal_format="string")
+        self._absent = [None] * len(fields)
+
+    def encode(self, version: int, generation: int, key: Sequence[Any], patch: Sequence[tuple[int, Any]]) -> bytes:
+        """One record. `key` and the values are in wire form; `patch` pairs a field's position with its value; empty deletes."""
+        fields = self._absent.copy()
+        mask = 0
+        for position, value in patch:
+            fields[position] = value
+            mask |= 1 << position
+        return self._encoder.encode((self._declaration.fingerprint, version, generation, mask, *key, *fields))
+
+    def decode(self, values: Sequence[bytes | None]) -> list[Row]:
+        """The rows of a batch. Raises BadRecord for the first that cannot be read."""
+        try:
+            rows: list[Row] = list(map(self._decoder.decode, values))  # type: ignore[arg-type]  # None raises TypeError: handled
+        except (msgspec.DecodeError, TypeError):
+            rows = [self._decode_one(index, value) for index, value in enumerate(values)]
+        if rows:
+            self._check(rows)
+        return rows
+
+    def _decode_one(self, index: int, value: bytes | None) -> Row:
+        if value is None:
+            raise BadRecord(index, "it has no value")
+        try:
+            row: Row = self._decoder.decode(value)
+            return row
+        except msgspec.DecodeError as error:
+            fingerprint = _fingerprint(value)
+            if fingerprint is not None and fingerprint != self._declaration.fingerprint:
+                raise self._other_declaration(index, fingerprint) from None
+            raise BadRecord(index, f"it is not a record of {self._declaration.name}: {type(error).__name__}") from None
+
+    def _check(self, rows: list[Row]) -> None:
+        own = self._declaration.fingerprint
+        deletes = self._declaration.strategy.deletes
+        columns = list(zip(*rows, strict=True))
+        masks = columns[MASK]
+        if columns[FINGERPRINT].count(own) == len(rows) and min(masks) >= (0 if deletes else 1) and max(masks) <= self._mask_all:
+            return
+        for index, row in enumerate(rows):
+            if row[FINGERPRINT] != own:
+                raise self._other_declaration(index, row[FINGERPRINT])
+            if not 0 <= row[MASK] <= self._mask_all:
+                raise BadRecord(index, "its mask names fields that do not exist")
+            if row[MASK] == DELETE and not deletes:
+                raise BadRecord(index, "it is a delete, and the entity is declared without deletes=True")
+
+    def _other_declaration(self, index: int, fingerprint: int) -> BadRecord:
+        reason = (
+            f"it was written with another declaration of {self._declaration.name} (fingerprint {fingerprint}, ours is "
+            f"{self._declaration.fingerprint}): deploy the flusher with the producer's declaration"
+        )
+        return BadRecord(index, reason, fingerprint=fingerprint)
+
+
+def _fingerprint(value: bytes) -> int | None:
+    try:
+        array = msgspec.msgpack.decode(value)
+    except msgspec.DecodeError:
+        return None
+    return array[0] if isinstance(array, list) and array and isinstance(array[0], int) else None

@@ -1,0 +1,203 @@
+"""The statements of one entity, generated from its declaration: constant text, so that Postgres prepares each once.
+
+Why MERGE and not INSERT … ON CONFLICT: a patch leaves columns out, and ON CONFLICT refuses the patch of an existing row when
+a NOT NULL column is left out (23502 is raised before the conflict is seen). MERGE's price is a 23505 on the primary key when
+someone else inserts the same key at that moment; that one is transient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import sql
+
+from .declaration import Column, Declaration
+from .entity import Merge
+from .fold import Folded
+
+Part = sql.Composable
+
+
+class Statements:
+    """The SQL of one entity, as text with binary placeholders, and the parameters that go with it.
+
+    column_types: the catalog's type name of each column (enums, jsonb and arrays travel as text and are cast to it).
+    defaults: the table's own default expression of each column, or None; used for what the patch of a missing row leaves out.
+    slots: 1-based place of each versioned field in the row's array of versions.
+    bookkeeping: the schema that holds `tombstone`.
+    """
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        *,
+        schema: str,
+        column_types: Mapping[str, str],
+        defaults: Mapping[str, str | None],
+        slots: Mapping[str, int],
+        bookkeeping: str,
+    ) -> None:
+        self._declaration = declaration
+        self._types = column_types
+        self._defaults = defaults
+        self._slots = slots
+        self._table = sql.Identifier(schema, declaration.table)
+        self._versions = sql.Identifier(declaration.strategy.versions_column)
+        self.merge = _text(self._merge())
+        self.select = _text(self._select())
+        self.delete = _text(self._delete())
+        self.reset = _text(self._reset())
+        tombstone = sql.Identifier(bookkeeping, "tombstone")
+        self.bury = _text(
+            sql.SQL(
+                "INSERT INTO {} AS b (entity, key, version, deleted_at) SELECT {}, k, v, now() "
+                "FROM unnest(%b::text[], %b::int8[]) AS s(k, v) ON CONFLICT (entity, key) "
+                "DO UPDATE SET version = GREATEST(b.version, excluded.version), deleted_at = excluded.deleted_at"
+            ).format(tombstone, sql.Literal(declaration.name))
+        )
+        self.tombstones = _text(
+            sql.SQL("SELECT key, version FROM {} WHERE entity = {} AND key = ANY(%b::text[])").format(
+                tombstone, sql.Literal(declaration.name)
+            )
+        )
+
+    def merge_params(self, folded: Folded) -> list[Any]:
+        """The parameters of `merge`: one list per key column, per field, and per versioned field."""
+        return [list(column) for column in (*folded.keys, *folded.values, *folded.versions)]
+
+    def delete_params(self, folded: Folded) -> list[Any]:
+        """The parameters of `delete` and `reset`: one list per key column, and the versions of the deletes."""
+        columns = [list(column) for column in zip(*[key for key, _ in folded.deletes], strict=True)]
+        return [*columns, [version for _, version in folded.deletes]]
+
+    def bury_params(self, folded: Folded) -> list[Any]:
+        """The parameters of `bury`: key texts and the versions of the deletes."""
+        text = self._declaration.key_text
+        return [[text(key) for key, _ in folded.deletes], [version for _, version in folded.deletes]]
+
+    def _merge(self) -> Part:
+        d = self._declaration
+        names = [f"k{c.position}" for c in d.keys] + [f"v{c.position}" for c in d.fields] + [f"n{c.position}" for c in d.versioned]
+        types = [c.kind.param_type for c in (*d.keys, *d.fields)] + ["int8"] * len(d.versioned)
+        updates = [sql.SQL("{} = {}").format(sql.Identifier(c.name), self._updated(c)) for c in d.fields]
+        inserts = [(sql.Identifier(c.name), _source("k", c)) for c in d.keys]
+        inserts += [(sql.Identifier(c.name), self._inserted(c)) for c in d.fields]
+        if d.versioned:
+            updates.append(sql.SQL("{} = {}").format(self._versions, self._updated_versions()))
+            inserts.append((self._versions, self._inserted_versions()))
+        statement = sql.SQL("MERGE INTO {} AS t USING {} ON {} WHEN MATCHED THEN UPDATE SET {}").format(
+            self._table, _unnest(names, types), self._join(), sql.SQL(", ").join(updates)
+        )
+        if d.strategy.on_missing == "skip":
+            return statement
+        return statement + sql.SQL(" WHEN NOT MATCHED THEN INSERT ({}) VALUES ({})").format(
+            sql.SQL(", ").join([name for name, _ in inserts]), sql.SQL(", ").join([value for _, value in inserts])
+        )
+
+    def _updated(self, c: Column) -> Part:
+        ours, theirs = self._value(c), sql.Identifier("t", c.name)
+        if c.merge is Merge.LAST:
+            return sql.SQL("CASE WHEN {} > COALESCE({}, 0) THEN {} ELSE {} END").format(
+                _source("n", c), self._slot(c), ours, theirs
+            )
+        if c.merge is Merge.SUM:
+            total = sql.SQL("COALESCE({}, 0) + {}").format(theirs, ours)
+            return sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE {} END").format(ours, theirs, total)
+        return sql.SQL("GREATEST({}, {})" if c.merge is Merge.MAX else "LEAST({}, {})").format(theirs, ours)
+
+    def _inserted(self, c: Column) -> Part:
+        """The value of a field in a new row: the patch's, or the table's own default for what the patch leaves out."""
+        ours, default = self._value(c), self._default(c)
+        if c.merge is Merge.LAST:
+            return sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE {} END").format(_source("n", c), default, ours)
+        return sql.SQL("COALESCE({}, {})").format(ours, default)
+
+    def _updated_versions(self) -> Part:
+        """The row's array with our fields' slots raised. Slots of fields we do not know (a newer declaration's) are kept."""
+        by_slot = {self._slots[c.name]: c for c in self._declaration.versioned}
+        last = max(by_slot)
+        parts: list[Part] = []
+        for slot in range(1, last + 1):
+            theirs = sql.SQL("t.{}[{}]").format(self._versions, sql.Literal(slot))
+            parts.append(sql.SQL("GREATEST({}, {})").format(theirs, _source("n", by_slot[slot])) if slot in by_slot else theirs)
+        return sql.SQL("ARRAY[{}]::int8[] || t.{}[{}:]").format(sql.SQL(", ").join(parts), self._versions, sql.Literal(last + 1))
+
+    def _inserted_versions(self) -> Part:
+        by_slot = {self._slots[c.name]: c for c in self._declaration.versioned}
+        parts = [_source("n", by_slot[slot]) if slot in by_slot else sql.NULL for slot in range(1, max(by_slot) + 1)]
+        return sql.SQL("ARRAY[{}]::int8[]").format(sql.SQL(", ").join(parts))
+
+    def _select(self) -> Part:
+        """Rows by key: key columns, fields, then the array of versions (or NULL)."""
+        d = self._declaration
+        columns: list[Part] = [sql.Identifier("t", c.name) for c in (*d.keys, *d.fields)]
+        columns.append(sql.SQL("t.{}").format(self._versions) if d.versioned else sql.NULL)
+        names, types = [f"k{c.position}" for c in d.keys], [c.kind.param_type for c in d.keys]
+        return sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(
+            sql.SQL(", ").join(columns), self._table, _unnest(names, types), self._join()
+        )
+
+    def _delete(self) -> Part:
+        newest = sql.SQL("COALESCE((SELECT max(v) FROM unnest(t.{}) AS v), 0)").format(self._versions)
+        return sql.SQL("DELETE FROM {} AS t USING {} WHERE {} AND {} <= s.d").format(
+            self._table, self._deletes(), self._join(), newest
+        )
+
+    def _reset(self) -> Part:
+        """A delete that arrives after newer writes: the fields older than it go back to their defaults, the others stay."""
+        sets: list[Part] = []
+        for c in self._declaration.versioned:
+            default = sql.SQL("0") if c.merge is Merge.SUM else self._default(c)
+            sets.append(
+                sql.SQL("{} = CASE WHEN COALESCE({}, 0) < s.d THEN {} ELSE {} END").format(
+                    sql.Identifier(c.name), self._slot(c), default, sql.Identifier("t", c.name)
+                )
+            )
+        if not sets:  # an entity without versions allows no deletes either
+            return sql.SQL("SELECT")
+        return sql.SQL("UPDATE {} AS t SET {} FROM {} WHERE {}").format(
+            self._table, sql.SQL(", ").join(sets), self._deletes(), self._join()
+        )
+
+    def _deletes(self) -> Part:
+        keys = self._declaration.keys
+        return _unnest([*[f"k{c.position}" for c in keys], "d"], [*[c.kind.param_type for c in keys], "int8"])
+
+    def _join(self) -> Part:
+        return sql.SQL(" AND ").join(
+            [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _source("k", c)) for c in self._declaration.keys]
+        )
+
+    def _slot(self, c: Column) -> Part:
+        return sql.SQL("t.{}[{}]").format(self._versions, sql.Literal(self._slots[c.name]))
+
+    def _value(self, c: Column) -> Part:
+        value = _source("v", c)
+        # Only kinds that travel as text are cast, and to the type without its modifier: a cast to varchar(3) would cut the text
+        # short in silence, where the assignment raises 22001.
+        return sql.SQL("{}::{}").format(value, _raw(self._types[c.name])) if c.kind.cast else value
+
+    def _default(self, c: Column) -> Part:
+        expression = self._defaults.get(c.name)
+        return sql.NULL if expression is None else sql.SQL("({})").format(_raw(expression))
+
+
+def _source(prefix: str, c: Column) -> Part:
+    return sql.Identifier("s", f"{prefix}{c.position}")
+
+
+def _unnest(names: Sequence[str], types: Sequence[str]) -> Part:
+    arrays = [sql.SQL("%b::{}[]").format(_raw(name)) for name in types]
+    return sql.SQL("unnest({}) AS s({})").format(
+        sql.SQL(", ").join(arrays), sql.SQL(", ").join([sql.Identifier(name) for name in names])
+    )
+
+
+def _raw(text: str) -> Part:
+    """SQL that comes from the catalog (a type's name, a default expression), where a `%` is not a placeholder."""
+    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}")).format()  # type: ignore[arg-type]  # not a literal
+
+
+def _text(statement: Part) -> str:
+    return statement.as_string(None)

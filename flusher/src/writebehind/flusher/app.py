@@ -1,0 +1,188 @@
+"""Wiring: a flusher process put together from its parts, started, and stopped within its bound in every state."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from confluent_kafka import Consumer, KafkaError
+from confluent_kafka.admin import AdminClient
+
+from writebehind.shared import naming
+from writebehind.shared.fold import Folded
+from writebehind.shared.record import Codec
+from writebehind.shared.registry import Registry
+from writebehind.shared.settings import Settings, kafka_client_config
+from writebehind.shared.statement import Statements
+
+from .batch import Limits
+from .claims import Claims, Place
+from .database import Writer
+from .lane import Backoff, Lane, Outcome
+from .loop import Loop, Route
+from .membership import Membership
+from .preflight import Prepared, preflight
+from .settle import Settler
+
+log = logging.getLogger("writebehind.flusher")
+
+DRAIN_S = 5.0  # how long a revoked partition waits for its batch; the session time-out must be longer
+FETCH_MAX = 5_000  # records per consume call
+
+
+class App:
+    """One flusher process: a consumer, its lanes, a settler."""
+
+    def __init__(self, settings: Settings, prepared: dict[str, Prepared]) -> None:
+        self._settings = settings
+        self._settler = Settler(settings, [one.declaration for one in prepared.values()])
+        routes = {naming.topic(settings.kafka.topic_prefix, name): self._route(one) for name, one in prepared.items()}
+        self._routes = routes
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        claims = Claims(
+            settings.database.url.get_secret_value(),
+            settings.database.schema_,
+            AdminClient(kafka_client_config(settings)),
+            owner,
+        )
+        self._membership = Membership(Consumer(consumer_config(settings), logger=log), claims, list(routes), self._on_gone)
+        self._loop = Loop(routes, self._membership, fetch_max=FETCH_MAX)
+        self._lanes = [lane for route in routes.values() for lane in route.lanes]
+
+    def run(self, stopping: threading.Event) -> None:
+        """Flush until told to stop. Raises what must end the process."""
+        parent = multiprocessing.parent_process()
+        self._settler.start()
+        for lane in self._lanes:
+            lane.start()
+        self._membership.join()
+        log.info("flushing %s", ", ".join(sorted(self._routes)))
+        try:
+            while not stopping.is_set() and (parent is None or parent.is_alive()):
+                self._loop.step()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        # A batch that is in the database is finished, one that waits is abandoned; the next owner reads it again.
+        deadline = time.monotonic() + self._settings.flusher.shutdown_timeout_s / 2
+        finished = [lane.stop(max(0.1, deadline - time.monotonic())) for lane in self._lanes]
+        self._loop.step_outcomes()
+        self._settler.stop(max(0.1, deadline - time.monotonic()))
+        self._membership.leave()
+        log.info("stopped%s", "" if all(finished) else "; a batch was abandoned and will be read again")
+
+    def _route(self, prepared: Prepared) -> Route:
+        settings, declaration = self._settings, prepared.declaration
+        topic = naming.topic(settings.kafka.topic_prefix, declaration.name)
+        statements = Statements(
+            declaration,
+            schema=prepared.table.schema,
+            column_types={name: column.type_name for name, column in prepared.table.columns.items()},
+            defaults={name: column.default_expr for name, column in prepared.table.columns.items()},
+            slots=prepared.slots,
+            bookkeeping=settings.database.schema_,
+        )
+        limits = Limits(settings.flusher.batch_rows_max, settings.flusher.batch_bytes_max, declaration.strategy.flush_delay_s)
+        backoff = Backoff(settings.flusher.retry_delay_min_s, settings.flusher.retry_delay_max_s)
+
+        def lane() -> Lane:
+            writer = Writer(
+                declaration,
+                statements,
+                settings.database.url.get_secret_value(),
+                bookkeeping=settings.database.schema_,
+                statement_timeout_s=settings.database.statement_timeout_s,
+                lock_timeout_s=settings.database.lock_timeout_s,
+            )
+            return Lane(declaration, topic, writer, limits, backoff, on_committed=self._on_committed, on_outcome=self._on_outcome)
+
+        return Route(declaration, Codec(declaration), [lane() for _ in range(settings.flusher.connections)])
+
+    def _on_committed(self, lane: Lane, folded: Folded) -> None:
+        self._settler.settle(lane, folded.settlement)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        self._loop.outcomes.put(outcome)
+
+    def _on_gone(self, places: set[Place], drain: bool) -> None:
+        """Partitions are not ours any more: forget what is buffered, and give a batch in the database a moment to finish."""
+        lanes: dict[Lane, set[int]] = {}
+        for topic, partition in places:
+            if topic in self._routes:
+                lanes.setdefault(self._routes[topic].lane(partition), set()).add(partition)
+        for lane, partitions in lanes.items():
+            lane.buffer.drop(partitions)
+        deadline = time.monotonic() + DRAIN_S
+        while drain and time.monotonic() < deadline and not all(lane.idle or lane.backing_off for lane in lanes):
+            time.sleep(0.005)
+
+
+def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | object]:
+    """librdkafka's settings for the flusher; what the protocol depends on cannot be overridden."""
+    return {
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 32 * 1024,  # per partition and process: bounds memory
+        "fetch.queue.backoff.ms": 10,  # the default of 1,000 leaves gaps of a second when the queue was full
+        "session.timeout.ms": int(settings.flusher.session_timeout_s * 1000),
+        **kafka_client_config(settings),
+        "group.id": settings.flusher.group,
+        "client.id": "writebehind-flusher",
+        "enable.auto.commit": False,  # progress is in Postgres
+        "auto.offset.reset": "error",  # a lost offset is a loss to be told, not a place to go on from
+        "partition.assignment.strategy": "cooperative-sticky",
+        "check.crcs": True,
+        "allow.auto.create.topics": False,
+        "error_cb": _log_kafka_error,
+    }
+
+
+def _log_kafka_error(error: KafkaError) -> None:
+    log.warning("kafka: %s", error.name())
+
+
+def run(settings: Settings, registry: Registry) -> int:
+    """Run the flusher until SIGTERM or SIGINT. Returns the exit code: 0 stopped, 1 ended by an unexpected error."""
+    if settings.flusher.workers > 1:
+        from .workers import supervise
+
+        return supervise(settings)
+    prepared = preflight(settings, registry)
+    stopping = threading.Event()
+    with _signals(stopping, settings.flusher.shutdown_timeout_s):
+        try:
+            App(settings, prepared).run(stopping)
+        except Exception:
+            log.exception("ended by an unexpected error; nothing was skipped")
+            return 1
+    return 0
+
+
+@contextmanager
+def _signals(stopping: threading.Event, timeout_s: float) -> Iterator[None]:
+    """The first SIGTERM or SIGINT stops within the bound, whatever hangs; the second stops at once."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(0)
+        stopping.set()
+        # Closing a consumer can hang for ever when the broker is unreachable (confluent-kafka-python#1667). Leaving at once
+        # is safe at any point: what is not committed in Postgres will be read again.
+        watchdog = threading.Timer(timeout_s, os._exit, args=(0,))
+        watchdog.daemon = True
+        watchdog.start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

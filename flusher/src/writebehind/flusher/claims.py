@@ -1,0 +1,157 @@
+"""Owning partitions: the progress rows in Postgres say who may flush a partition and from which offset.
+
+A claim raises the row's epoch; a flush must find the epoch it was claimed with. That stops a zombie (a flusher that was
+suspended, and does not know that its partitions moved) without Kafka transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from psycopg import sql
+
+from .database import connect
+
+Place = tuple[str, int]  # topic, partition
+
+
+class ClaimFailed(Exception):
+    """Neither claimed nor refused: a server did not answer. Try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A partition is ours: flush from `next_offset` on, under `epoch`."""
+
+    topic: str
+    partition: int
+    epoch: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A partition that must not be flushed as things stand; `reason` says what is wrong and what resolves it."""
+
+    topic: str
+    partition: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the broker says of a partition: the topic's id, the first offset it still has and the next one it will give."""
+
+    topic_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What Postgres says of a partition."""
+
+    topic_id: str
+    next_offset: int
+
+
+def gap(place: Place, progress: Progress, log: Log) -> str | None:
+    """Why flushing on from `progress` would hide a loss, or None. Pure."""
+    topic, partition = place
+    name = f"{topic}[{partition}]"
+    if progress.topic_id != log.topic_id:
+        return (
+            f"{name}: the topic was deleted and created again (id {progress.topic_id}, now {log.topic_id}); what was not flushed by "
+            f"offset {progress.next_offset} is gone with the old one"
+        )
+    if progress.next_offset < log.start:
+        lost = log.start - progress.next_offset
+        return f"{name}: {lost} records from offset {progress.next_offset} on expired before they were flushed (the log starts at {log.start})"
+    if progress.next_offset > log.end:
+        missing = progress.next_offset - log.end
+        return f"{name}: the log ends at {log.end}, {missing} records before what Postgres already has: the broker lost its tail"
+    return None
+
+
+class Claims:
+    """Claims partitions. Used by the loop's thread only."""
+
+    def __init__(self, url: str, bookkeeping: str, admin: AdminClient, owner: str) -> None:
+        self._url = url
+        self._admin = admin
+        self._owner = owner
+        table = sql.Identifier(bookkeeping, "progress")
+        self._read = sql.SQL(
+            "SELECT topic, partition, topic_id, next_offset FROM {} AS p "
+            "JOIN unnest(%s::text[], %s::int[]) AS s(t, n) ON p.topic = s.t AND p.partition = s.n"
+        ).format(table)
+        self._claim = sql.SQL(
+            "INSERT INTO {} AS p (topic, partition, topic_id, next_offset, owner_epoch, owner, claimed_at) "
+            "SELECT t, n, i, o, 1, %s, now() FROM unnest(%s::text[], %s::int[], %s::text[], %s::int8[]) AS s(t, n, i, o) ORDER BY t, n "
+            "ON CONFLICT (topic, partition) DO UPDATE SET owner_epoch = p.owner_epoch + 1, owner = excluded.owner, claimed_at = now() "
+            "RETURNING topic, partition, owner_epoch, next_offset"
+        ).format(table)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def claim(self, consumer: Consumer, places: Sequence[Place]) -> list[Claim | Refusal]:
+        """Claim partitions, waiting for a flush that holds one of them to finish. Raises ClaimFailed."""
+        if not places:
+            return []
+        try:
+            logs = self._logs(consumer, places)
+            known = self._progress(places)
+            refused = {place: reason for place in places if place in known and (reason := gap(place, known[place], logs[place]))}
+            taken = self._take([place for place in places if place not in refused], logs)
+        except psycopg.Error as error:
+            self.close()
+            raise ClaimFailed(f"the database did not answer ({error.sqlstate or type(error).__name__})") from error
+        except (KafkaException, OSError) as error:
+            raise ClaimFailed(f"the broker did not answer ({type(error).__name__})") from error
+        return [*taken, *(Refusal(*place, reason) for place, reason in refused.items())]
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def describe(self, topics: Sequence[str]) -> dict[str, Future[Any]]:
+        """Ask the broker to describe topics; the answers hold their ids."""
+        futures: dict[str, Future[Any]] = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=5)
+        return futures
+
+    def _logs(self, consumer: Consumer, places: Sequence[Place]) -> dict[Place, Log]:
+        described = self.describe(sorted({topic for topic, _ in places}))
+        ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
+        logs: dict[Place, Log] = {}
+        for place in places:
+            start, end = consumer.get_watermark_offsets(TopicPartition(*place), timeout=5)
+            logs[place] = Log(ids[place[0]], start, end)
+        return logs
+
+    def _progress(self, places: Sequence[Place]) -> dict[Place, Progress]:
+        topics, partitions = zip(*places, strict=True)
+        rows = self._connected().execute(self._read, (list(topics), list(partitions))).fetchall()
+        return {(topic, partition): Progress(topic_id, offset) for topic, partition, topic_id, offset in rows}
+
+    def _take(self, places: Sequence[Place], logs: Mapping[Place, Log]) -> list[Claim]:
+        if not places:
+            return []
+        columns = [
+            [topic for topic, _ in places],
+            [partition for _, partition in places],
+            [logs[place].topic_id for place in places],
+            [logs[place].start for place in places],
+        ]
+        rows = self._connected().execute(self._claim, (self._owner, *columns)).fetchall()
+        return [Claim(*row) for row in rows]
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = connect(self._url, name="writebehind-flusher claims", statement_timeout_s=15, lock_timeout_s=12)
+        return self._connection

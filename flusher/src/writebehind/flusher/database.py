@@ -58,6 +58,8 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
         "statement_timeout": f"{int(statement_timeout_s * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",
         "idle_in_transaction_session_timeout": "10s",
+        # A plan made for one batch's arrays may join by scanning the whole table; the generic plan looks each key up.
+        "plan_cache_mode": "force_generic_plan",
     }
     for setting, value in settings.items():
         connection.execute("SELECT set_config(%s, %s, false)", (setting, value))

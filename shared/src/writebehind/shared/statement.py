@@ -44,6 +44,12 @@ class Statements:
         self._slots = slots
         self._table = sql.Identifier(schema, declaration.table)
         self._versions = sql.Identifier(declaration.strategy.versions_column)
+        self.key_types = tuple(c.kind.param_type for c in declaration.keys)  # element types of the parameters' arrays
+        self.merge_types = (
+            *self.key_types,
+            *(c.kind.param_type for c in declaration.fields),
+            *("int8" for _ in declaration.versioned),
+        )
         self.merge = _text(self._merge())
         self.select = _text(self._select())
         self.delete = _text(self._delete())
@@ -62,16 +68,16 @@ class Statements:
             )
         )
 
-    def merge_params(self, folded: Folded) -> list[Any]:
-        """The parameters of `merge`: one list per key column, per field, and per versioned field."""
-        return [list(column) for column in (*folded.keys, *folded.values, *folded.versions)]
+    def merge_params(self, folded: Folded) -> list[Sequence[Any]]:
+        """The parameters of `merge`: one sequence per key column, per field, and per versioned field."""
+        return [*folded.keys, *folded.values, *folded.versions]
 
-    def delete_params(self, folded: Folded) -> list[Any]:
+    def delete_params(self, folded: Folded) -> list[Sequence[Any]]:
         """The parameters of `delete` and `reset`: one list per key column, and the versions of the deletes."""
         columns = [list(column) for column in zip(*[key for key, _ in folded.deletes], strict=True)]
         return [*columns, [version for _, version in folded.deletes]]
 
-    def bury_params(self, folded: Folded) -> list[Any]:
+    def bury_params(self, folded: Folded) -> list[Sequence[Any]]:
         """The parameters of `bury`: key texts and the versions of the deletes."""
         text = self._declaration.key_text
         return [[text(key) for key, _ in folded.deletes], [version for _, version in folded.deletes]]
@@ -79,7 +85,6 @@ class Statements:
     def _merge(self) -> Part:
         d = self._declaration
         names = [f"k{c.position}" for c in d.keys] + [f"v{c.position}" for c in d.fields] + [f"n{c.position}" for c in d.versioned]
-        types = [c.kind.param_type for c in (*d.keys, *d.fields)] + ["int8"] * len(d.versioned)
         updates = [sql.SQL("{} = {}").format(sql.Identifier(c.name), self._updated(c)) for c in d.fields]
         inserts = [(sql.Identifier(c.name), _source("k", c)) for c in d.keys]
         inserts += [(sql.Identifier(c.name), self._inserted(c)) for c in d.fields]
@@ -87,7 +92,7 @@ class Statements:
             updates.append(sql.SQL("{} = {}").format(self._versions, self._updated_versions()))
             inserts.append((self._versions, self._inserted_versions()))
         statement = sql.SQL("MERGE INTO {} AS t USING {} ON {} WHEN MATCHED THEN UPDATE SET {}").format(
-            self._table, _unnest(names, types), self._join(), sql.SQL(", ").join(updates)
+            self._table, _unnest(names, self.merge_types), self._join(), sql.SQL(", ").join(updates)
         )
         if d.strategy.on_missing == "skip":
             return statement
@@ -133,9 +138,9 @@ class Statements:
         d = self._declaration
         columns: list[Part] = [sql.Identifier("t", c.name) for c in (*d.keys, *d.fields)]
         columns.append(sql.SQL("t.{}").format(self._versions) if d.versioned else sql.NULL)
-        names, types = [f"k{c.position}" for c in d.keys], [c.kind.param_type for c in d.keys]
+        names = [f"k{c.position}" for c in d.keys]
         return sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(
-            sql.SQL(", ").join(columns), self._table, _unnest(names, types), self._join()
+            sql.SQL(", ").join(columns), self._table, _unnest(names, self.key_types), self._join()
         )
 
     def _delete(self) -> Part:
@@ -161,8 +166,8 @@ class Statements:
         )
 
     def _deletes(self) -> Part:
-        keys = self._declaration.keys
-        return _unnest([*[f"k{c.position}" for c in keys], "d"], [*[c.kind.param_type for c in keys], "int8"])
+        names = [*[f"k{c.position}" for c in self._declaration.keys], "d"]
+        return _unnest(names, [*self.key_types, "int8"])
 
     def _join(self) -> Part:
         return sql.SQL(" AND ").join(

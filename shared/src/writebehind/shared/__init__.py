@@ -1,0 +1,1 @@
+"""The contract between producer, flusher and audit. No I/O."""

@@ -1,0 +1,132 @@
+"""How close the flusher comes to what Postgres and Kafka can do here: `make bench-flush`.
+
+Each ratio compares, in one run on the same servers, the flusher as its own process with the raw limit: the same guarded
+statement from ready arrays by one psycopg connection at its best batch size, or a bare `consume()` for the hot keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+
+from writebehind.embedded import Stack
+from writebehind.shared.registry import load as load_entities
+from writebehind.shared.settings import load_settings
+
+from . import raw
+from .flusher_process import Run, flush, reset_progress
+from .load import Load, create_topic, loads, prefill_cache, prefill_kafka
+
+BATCHES = (5_000, 10_000, 20_000)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=500_000, help="records per load (default 500,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="raw and flusher in turn; medians are reported (default 3)")
+    parser.add_argument("--connections", type=int, nargs="*", default=[1, 2, 4], help="connections tried for parallel updates")
+    parser.add_argument("--quick", action="store_true", help="50,000 records, one round")
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    args = parser.parse_args()
+    if args.quick:
+        args.records, args.rounds = 50_000, 1
+    say: Callable[[str], None] = (lambda text: None) if args.json else (lambda text: print(text, file=sys.stderr, flush=True))
+    with Stack(kafka_jit="full") as stack:
+        print(json.dumps(Bench(stack, args.records, args.rounds, say).run(args.connections)))
+    return 0
+
+
+class Bench:
+    def __init__(self, stack: Stack, records: int, rounds: int, say: Callable[[str], None]) -> None:
+        self._env = stack.env()
+        self._url = stack.postgres.url
+        self._kafka = stack.kafka.bootstrap_servers
+        self._cache = stack.valkey.url
+        self._rounds = rounds
+        self._say = say
+        self._loads = {load.name: load for load in loads(records)}
+
+    def run(self, connections: list[int]) -> dict[str, object]:
+        self._prepare()
+        insert, update, hot = (self._loads[name] for name in ("insert", "update", "hot"))
+        insert_ratio, insert_run = self._against(insert, lambda: self._best_guarded(insert))
+        update_ratio, update_run = self._against(update, lambda: self._best_guarded(update))
+        bare_ratio, _ = self._against(update, lambda: max(raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES))
+        hot_ratio, hot_run = self._against(hot, lambda: raw.consume(hot, self._kafka))
+        parallel = {count: self._parallel(update, count) for count in connections}
+        best = max(parallel, key=lambda count: parallel[count][1])
+        return {
+            "insert_ratio": round(insert_ratio, 2),
+            "update_ratio": round(update_ratio, 2),
+            "bare_row_update_ratio": round(bare_ratio, 2),
+            "parallel_update_ratio": round(parallel[best][0], 2),
+            "parallel_best_connections": best,
+            "insert_rows_per_s": round(insert_run.records_per_s),
+            "update_rows_per_s": round(update_run.records_per_s),
+            "hot_messages_per_s": round(hot_run.records_per_s),
+            "hot_ratio_to_consume": round(hot_ratio, 2),
+            "flusher_cpu_us_per_row": round(update_run.cpu_us_per_record, 2),
+            "rss_mib": round(max(run.rss_mib for run in (insert_run, update_run, hot_run))),
+        }
+
+    def _prepare(self) -> None:
+        from writebehind.flusher.migrate import migrate
+
+        registry = load_entities(["tests.benchmarks.entities"])
+        for load in self._loads.values():
+            create_topic(self._kafka, load.topic)
+            raw.prepare_table(load, self._url)
+        migrate(load_settings(**_overrides(self._env)), registry)
+        for load in self._loads.values():
+            self._say(f"prefilling {load.name}: {len(load.keys):,} records")
+            prefill_kafka(load, self._kafka)
+            prefill_cache(load, self._cache)
+
+    def _best_guarded(self, load: Load, connections: int = 1) -> float:
+        rates = []
+        for rows in BATCHES:
+            raw.prepare_table(load, self._url)
+            rates.append(raw.guarded(load, self._url, batch_rows=rows, connections=connections))
+        return max(rates)
+
+    def _flush(self, load: Load, connections: int = 1) -> Run:
+        raw.prepare_table(load, self._url)
+        reset_progress(load, self._url)
+        return flush(load, self._env, self._url, connections=connections)
+
+    def _against(self, load: Load, limit: Callable[[], float]) -> tuple[float, Run]:
+        """Median ratio of the flusher to the limit over the rounds, and the median run."""
+        ratios: list[float] = []
+        runs: list[Run] = []
+        for _ in range(self._rounds):
+            bound = limit()
+            run = self._flush(load)
+            ratios.append(run.records_per_s / bound)
+            runs.append(run)
+            self._say(
+                f"{load.name}: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, ratio {ratios[-1]:.2f}, "
+                f"{run.cpu_us_per_record:.1f} µs CPU a record, {run.rss_mib:.0f} MiB"
+            )
+        runs.sort(key=lambda run: run.records_per_s)
+        return statistics.median(ratios), runs[len(runs) // 2]
+
+    def _parallel(self, load: Load, connections: int) -> tuple[float, float]:
+        bound = self._best_guarded(load, connections)
+        run = self._flush(load, connections)
+        self._say(f"{connections} connections: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, ratio {run.records_per_s / bound:.2f}")
+        return run.records_per_s / bound, run.records_per_s
+
+
+def _overrides(env: dict[str, str]) -> dict[str, object]:
+    return {
+        "kafka": {"bootstrap_servers": env["WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS"]},
+        "database": {"url": env["WRITEBEHIND_DATABASE__URL"]},
+        "cache": {"url": env["WRITEBEHIND_CACHE__URL"]},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""A flusher run as its own process, watched from outside: rate from the first to the last row visible, CPU and memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from .load import Load
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+DEADLINE_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one flusher did. `records_per_s` counts from the first commit seen to the last."""
+
+    records_per_s: float
+    cpu_us_per_record: float
+    rss_mib: float
+
+
+def reset_progress(load: Load, url: str) -> None:
+    """Let the next flusher start at the beginning of the topic."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE writebehind.progress SET next_offset = 0 WHERE topic = %s", (load.topic,))
+
+
+def flush(load: Load, env: Mapping[str, str], url: str, *, connections: int = 1) -> Run:
+    """Start `writebehind flush` on the load's topic, wait until Postgres has all of it, stop it."""
+    command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", f"tests.benchmarks.entities:{load.cls.__name__}"]
+    process = subprocess.Popen([*command, "--connections", str(connections)], env={**os.environ, **env}, cwd=Path(__file__).parents[2])
+    try:
+        return _watch(process, load, url)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _watch(process: subprocess.Popen[bytes], load: Load, url: str) -> Run:
+    total = len(load.keys)
+    deadline = time.monotonic() + DEADLINE_S
+    with psycopg.connect(url, autocommit=True) as connection:
+        done = first = 0
+        began = cpu_before = 0.0
+        while done < total:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the flusher stopped or hung with {done} of {total} records done")
+            row = connection.execute("SELECT COALESCE(sum(next_offset), 0) FROM writebehind.progress WHERE topic = %s", (load.topic,)).fetchone()
+            done = int(row[0]) if row else 0
+            if done and not first:
+                first, began, cpu_before = done, time.perf_counter(), _cpu_s(process.pid)
+            time.sleep(0.002)
+    took_s = time.perf_counter() - began
+    records = total - first
+    return Run(records / took_s, (_cpu_s(process.pid) - cpu_before) / records * 1e6, _peak_rss_mib(process.pid))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def _peak_rss_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("this system does not tell a process's peak memory")
+
+
+

@@ -1,0 +1,94 @@
+"""Loads for the flush benchmark: the records, put on Kafka and into the cache as the producer would leave them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from writebehind.shared import naming
+from writebehind.shared.declaration import Declaration, declaration_of
+from writebehind.shared.entity import Entity
+from writebehind.shared.record import Codec
+
+from . import entities
+
+PARTITIONS = 4
+FIRST_VERSION = 1_700_000_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`keys[i]` is the key of record i; `table_rows` exist in the table before each run."""
+
+    name: str
+    cls: type[Entity]
+    keys: Sequence[int]
+    table_rows: int
+
+    @property
+    def declaration(self) -> Declaration:
+        return declaration_of(self.cls)
+
+    @property
+    def topic(self) -> str:
+        return naming.topic("writebehind.", self.declaration.name)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The records, decoded."""
+        now = dt.datetime.now(dt.UTC)
+        fingerprint = self.declaration.fingerprint
+        return [(fingerprint, FIRST_VERSION + i, FIRST_VERSION + i, 7, key, f"name {key}", i, now) for i, key in enumerate(self.keys)]
+
+
+def loads(records: int) -> list[Load]:
+    """Fresh inserts, random updates, and 1,000 hot keys. Seeded: every run has the same."""
+    chance = random.Random(20130101)
+    return [
+        Load("insert", entities.BenchInsert, range(records), 0),
+        Load("update", entities.BenchUpdate, chance.choices(range(records), k=records), records),
+        Load("hot", entities.BenchHot, chance.choices(range(1000), k=records), 1000),
+    ]
+
+
+def create_topic(bootstrap_servers: str, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
+        future.result()
+
+
+def prefill_kafka(load: Load, bootstrap_servers: str) -> None:
+    """Put the load's records on its topic."""
+    codec, text = Codec(load.declaration), load.declaration.key_text
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 20})
+    for row in load.rows():
+        key = row[4:5]
+        value = codec.encode(row[1], row[2], key, list(enumerate(row[5:])))
+        while True:
+            try:
+                producer.produce(load.topic, value, text(key).encode())
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if producer.flush(60):
+        raise RuntimeError("the broker did not take the load")
+
+
+def prefill_cache(load: Load, url: str) -> None:
+    """One pending entry per key, as the write script would leave it, so that settling has its real work to do."""
+    client = redis.Redis.from_url(url)
+    pipeline = client.pipeline(transaction=False)
+    for version, key in enumerate(load.keys, FIRST_VERSION):
+        fields = {"#v": version, "#g": version, "#p": 1, "name": f"name {key}", "score": key, "updated_at": "2026-01-01T00:00:00.000000+00:00"}
+        fields |= {"~name": version, "~score": version, "~updated_at": version}
+        pipeline.hset(naming.cache_key("wb", load.declaration.name, str(key)), mapping=fields)  # type: ignore[arg-type]  # ints are encoded
+        if len(pipeline) >= 1000:
+            pipeline.execute()
+    pipeline.execute()
+    client.close()

@@ -1,0 +1,125 @@
+"""The raw limits that the flusher is measured against, on the same servers in the same run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, Message
+
+from writebehind.flusher.database import _params, connect
+from writebehind.shared.fold import Folded, fold
+from writebehind.shared.statement import Statements
+
+from .entities import DDL, FILL
+from .load import PARTITIONS, Load
+
+BARE_DDL = """
+DROP TABLE IF EXISTS bench_bare;
+CREATE TABLE bench_bare (id bigint PRIMARY KEY, name text, score bigint, updated_at timestamptz, ver bigint) WITH (fillfactor = 80)
+"""
+BARE_FILL = "INSERT INTO bench_bare SELECT n, 'name ' || n, n, now(), 1 FROM generate_series(0, {rows} - 1) AS n; VACUUM ANALYZE bench_bare"
+BARE_UPSERT = (
+    "INSERT INTO bench_bare AS t (id, name, score, updated_at, ver) "
+    "SELECT * FROM unnest(%b::int8[], %b::text[], %b::int8[], %b::timestamptz[], %b::int8[]) ON CONFLICT (id) DO UPDATE SET "
+    "name = excluded.name, score = excluded.score, updated_at = excluded.updated_at, ver = excluded.ver WHERE t.ver < excluded.ver"
+)
+
+
+def prepare_table(load: Load, url: str) -> None:
+    """The load's table as it is before each run, with the write-ahead log settled."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in (DDL + (";" + FILL if load.table_rows else "")).split(";"):
+            connection.execute(statement.format(table=load.declaration.table, rows=load.table_rows))
+        connection.execute("CHECKPOINT")
+
+
+def guarded(load: Load, url: str, *, batch_rows: int, connections: int = 1) -> float:
+    """Records/s of the flusher's own statement from ready arrays: nothing but Postgres and the driver."""
+    statements = statements_of(load)
+    rows = load.rows()
+    shards = [rows[n::connections] for n in range(connections)] if connections > 1 else [rows]
+    if connections > 1:  # disjoint keys, as partitions have
+        shards = [[row for row in rows if row[4] % connections == n] for n in range(connections)]
+    ready = [[fold(load.declaration, shard[at : at + batch_rows]) for at in range(0, len(shard), batch_rows)] for shard in shards]
+    return _timed(len(rows), ready, url, lambda folded: (statements.merge, _params(statements.merge_types, statements.merge_params(folded))))
+
+
+def bare_row_level(load: Load, url: str, *, batch_rows: int) -> float:
+    """Records/s of the cheaper statement that guards whole rows by one version and always writes all columns."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in (BARE_DDL + ";" + BARE_FILL.format(rows=load.table_rows)).split(";"):
+            connection.execute(statement)
+        connection.execute("CHECKPOINT")
+    rows = load.rows()
+    ready = [fold(load.declaration, rows[at : at + batch_rows]) for at in range(0, len(rows), batch_rows)]
+    types = ("int8", "text", "int8", "timestamptz", "int8")
+    return _timed(len(rows), [ready], url, lambda folded: (BARE_UPSERT, _params(types, [*folded.keys, *folded.values, folded.versions[0]])))
+
+
+def statements_of(load: Load) -> Statements:
+    return Statements(
+        load.declaration,
+        schema="public",
+        column_types={},
+        defaults={},
+        slots={c.name: slot for slot, c in enumerate(load.declaration.versioned, 1)},
+        bookkeeping="writebehind",
+    )
+
+
+def _timed(records: int, ready: Sequence[Sequence[Folded]], url: str, statement: Any) -> float:
+    errors: list[BaseException] = []
+
+    def write(batches: Sequence[Folded]) -> None:
+        try:
+            with connect(url, name="bench raw", statement_timeout_s=60, lock_timeout_s=60) as connection:
+                for folded in batches:
+                    connection.execute("BEGIN")
+                    text, params = statement(folded)
+                    connection.execute(text, params, prepare=True, binary=True)
+                    connection.execute("COMMIT")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(batches,)) for batches in ready]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took_s = time.perf_counter() - began
+    if errors:
+        raise errors[0]
+    return records / took_s
+
+
+def consume(load: Load, bootstrap_servers: str) -> float:
+    """Messages/s of a bare `consume()` loop over the load's topic, from the first message on."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "bench-raw",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "queued.min.messages": 100_000,
+            "fetch.queue.backoff.ms": 10,
+        }
+    )
+    from confluent_kafka import TopicPartition
+
+    consumer.assign([TopicPartition(load.topic, number, 0) for number in range(PARTITIONS)])
+    seen, began = 0, 0.0
+    last: list[Message] = []
+    while seen < len(load.keys):
+        last = consumer.consume(5_000, 1.0)
+        if last and not began:
+            began, seen = time.perf_counter(), 0
+            first = len(last)
+        seen += len(last)
+    rate = (seen - first) / (time.perf_counter() - began)
+    consumer.close()
+    return rate

@@ -37,6 +37,7 @@ class Pin:
 
     @property
     def filename(self) -> str:
+        """The jar's name in the cache and in an air-gapped folder, for example `kafka_2.13-4.4.0.jar`."""
         _, name, version = self.coordinate.split(":")
         return f"{name}-{version}.jar"
 
@@ -70,7 +71,7 @@ def cache_lock(name: str) -> Iterator[None]:
 
 
 def ensure_jars(group: str) -> list[Path]:
-    """Paths of one server's jars, in class path order, each verified against its pin; fetches what is missing or altered.
+    """Paths of one server's jars, in class path order, each verified; fetches what is missing or altered.
 
     Raises EmbeddedError when a jar can be had neither from the folder named by WRITEBEHIND_EMBEDDED__JARS (which,
     when set, is the only source) nor from the package repository.
@@ -88,8 +89,7 @@ def ensure_jars(group: str) -> list[Path]:
             missing = [pin for pin, good in zip(wanted, pool.map(_matches, paths, wanted), strict=True) if not good]
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as workplace:
                 fetches = [
-                    pool.submit(_place, pin, folder, Path(given) if given else None, Path(workplace))
-                    for pin in missing
+                    pool.submit(_place, pin, folder, Path(given) if given else None, Path(workplace)) for pin in missing
                 ]
                 for fetch in fetches:
                     fetch.result()

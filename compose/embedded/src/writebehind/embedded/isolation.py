@@ -134,10 +134,9 @@ def _delete_keys(url: str, prefix: str) -> None:
     import redis
 
     with redis.Redis.from_url(url) as client:
-        for start in (prefix, "{" + prefix):
-            keys = list(client.scan_iter(match=f"{start}*", count=_SCAN_KEYS))
-            for first in range(0, len(keys), _SCAN_KEYS):
-                client.unlink(*keys[first : first + _SCAN_KEYS])
+        keys = list(client.scan_iter(match=f"{prefix}*", count=_SCAN_KEYS))
+        for first in range(0, len(keys), _SCAN_KEYS):
+            client.unlink(*keys[first : first + _SCAN_KEYS])
 
 
 def _delete_topics(bootstrap_servers: str, prefix: str) -> None:

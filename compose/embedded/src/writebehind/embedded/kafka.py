@@ -96,6 +96,7 @@ class Kafka(Server):
         return f"{LOOPBACK}:{self.port}"
 
     def release(self) -> None:
+        """Give both ports back."""
         super().release()
         self._controller.release()
 
@@ -124,6 +125,9 @@ class Kafka(Server):
             # Native libraries are unpacked here, not into the machine's /tmp, where a kill would leave them.
             f"-Djava.io.tmpdir={self._folder / 'tmp'}",
             "-XX:-UsePerfData",
+            # Java's own warnings about what Kafka uses, which would crowd out Kafka's.
+            "--sun-misc-unsafe-memory-access=allow",
+            "--enable-native-access=ALL-UNNAMED",
             f"-XX:ErrorFile={self._folder / 'crash.log'}",
             f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}",
         ]

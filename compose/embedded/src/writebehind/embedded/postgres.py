@@ -89,6 +89,9 @@ class Postgres(Server):
         partial.rename(self._data)
 
     def _launch(self) -> Launch:
+        # Left by a kill. It names a process id, and the server would refuse to start if that is somebody else's now;
+        # no server of ours can be running, because we own the folder's lock and have seen the last one end.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
         settings = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
         # By way of the working folder, which is entered before root is given up: the way to a folder of root's
         # (pytest's temporary one, for example) may be closed to the server's user.

@@ -12,6 +12,7 @@ Protocol: one JSON object a line each way over the socket given as descriptor; e
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ class Reaper:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._exited: dict[int, int] = {}
         self._temporary: list[str] = []
+        self._locks: list[int] = []
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request; a failure is answered as `{"error": text}`."""
@@ -56,6 +59,8 @@ class Reaper:
                 case "temporary":
                     self._temporary.append(request["folder"])
                     return {}
+                case "lock":
+                    return {"locked": self._lock(request["file"])}
                 case unknown:
                     return {"error": f"unknown request {unknown!r}"}
         except (OSError, subprocess.SubprocessError) as error:
@@ -72,7 +77,9 @@ class Reaper:
                 return
             process = self._running.pop(pid, None)
             if process is not None:
-                process.returncode = self._exited[pid] = os.waitstatus_to_exitcode(status)
+                self._exited[pid] = os.waitstatus_to_exitcode(status)
+                # Told, so that it does not wait for a process that was waited for here.
+                process.returncode = self._exited[pid]
 
     def finish(self) -> None:
         """Kill all descendants, however often they fork meanwhile, then remove the temporary folders."""
@@ -95,10 +102,23 @@ class Reaper:
                 # A session of its own: Ctrl-C in the terminal is for the owner, who then stops the servers in order.
                 start_new_session=True,
                 preexec_fn=die_with_parent,
-                **({} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}),
+                user=None if user is None else user[0],
+                group=None if user is None else user[1],
+                extra_groups=None if user is None else [],
             )
         self._running[process.pid] = process
-        return process.pid
+        return int(process.pid)
+
+    def _lock(self, file: str) -> bool:
+        """Take a lock that lasts as long as this process, and so longer than every server; False if it is taken."""
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._locks.append(descriptor)
+        return True
 
     def _signal(self, pid: int, number: int, *, tree: bool) -> None:
         self.reap()
@@ -118,7 +138,7 @@ class Reaper:
             send([pid], number)
             send(descendants(pid), number)
 
-    def _kill(self, remaining: Any) -> None:
+    def _kill(self, remaining: Callable[[], list[int]]) -> None:
         deadline = time.monotonic() + _KILL_TIMEOUT_S
         while (pids := remaining()) and time.monotonic() < deadline:
             send(pids, signal.SIGKILL)

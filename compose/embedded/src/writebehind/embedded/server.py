@@ -95,10 +95,11 @@ class Server(ABC):
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Wait until the server answers a request of its own protocol. Raises EmbeddedError after `timeout_s`."""
+        pid = self._running_pid()
         deadline = time.monotonic() + timeout_s
         while not self._serves():
-            code = None if self._pid is None else self._supervisor.exit_code(self._pid)
-            if self._pid is None or code is not None:
+            code = self._supervisor.exit_code(pid)
+            if code is not None:
                 raise self._failure("it ended before it was ready", code)
             if time.monotonic() > deadline:
                 raise self._failure(f"it did not answer within {timeout_s:g} s", None)
@@ -147,7 +148,8 @@ class Server(ABC):
         return "\n".join(text.splitlines()[-lines:])
 
     def release(self) -> None:
-        """Give the port back; for use once the server has ended for good."""
+        """Give the port back, once the supervisor has ended and the server with it."""
+        self._pid = None
         self._reserved.release()
 
     @abstractmethod

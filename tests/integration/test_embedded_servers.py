@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +18,22 @@ from psycopg import sql
 
 from writebehind.embedded import EmbeddedError, Isolation, Stack, isolated
 
+#: What a user of the plugin writes; run with the settings of servers that are there.
+USERS_TEST = """
+import psycopg, redis
+from writebehind.embedded import ExistingServers
+
+def test_first(writebehind_stack, writebehind_isolated):
+    assert isinstance(writebehind_stack, ExistingServers)
+    with psycopg.connect(writebehind_isolated.database_url) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS a")
+    redis.Redis.from_url(writebehind_isolated.cache_url).set(f"{writebehind_isolated.cache_prefix}:a", 1)
+
+def test_second(writebehind_isolated):
+    with psycopg.connect(writebehind_isolated.database_url) as connection:
+        assert connection.execute("SELECT to_regclass('t')").fetchone() == (None,)
+    assert not redis.Redis.from_url(writebehind_isolated.cache_url).keys(f"{writebehind_isolated.cache_prefix}*")
+"""
 QUIET = {"log_level": 0}
 TIMEOUT_S = 30
 
@@ -186,6 +205,16 @@ def test_a_server_that_does_not_run_cannot_be_paused_and_says_so(stack: Stack) -
         stack.valkey.pause()
     assert stack.valkey.pid is None
     stack.valkey.start()
+
+
+def test_the_plugin_uses_the_servers_that_the_settings_name(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "test_users_own.py").write_text(USERS_TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+
+    done = subprocess.run(command, env=os.environ | stack.env(), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
 
 
 def test_a_corner_is_its_own_and_leaves_nothing(stack: Stack) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from writebehind.embedded import artifacts, versions
-from writebehind.embedded.artifacts import JARS_SETTING, Pin, ensure_jars
+from writebehind.embedded.artifacts import JARS_SETTING, Pin, cached_folder, ensure_jars
 from writebehind.embedded.errors import EmbeddedError
 from writebehind.embedded.isolation import ExistingServers
 from writebehind.embedded.kafka import Kafka
@@ -73,6 +73,27 @@ def test_a_spoiled_given_jar_is_refused_by_name(air_gapped: Path, spoil: Callabl
     assert state in str(caught.value)
     for needed in (MINE.filename, MINE.coordinate, MINE.sha256, JARS_SETTING):
         assert needed in str(caught.value)
+
+
+def test_a_cached_folder_is_made_once_and_again_when_a_file_is_cut_or_missing(air_gapped: Path) -> None:
+    made: list[Path] = []
+
+    def fill(folder: Path) -> None:
+        made.append(folder)
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "program").write_text("complete")
+
+    folder = cached_folder("programs", fill)
+    assert cached_folder("programs", fill) == folder
+    assert made == [folder]
+
+    (folder / "bin" / "program").write_text("cut")
+    cached_folder("programs", fill)
+    (folder / "bin" / "program").unlink()
+    cached_folder("programs", fill)
+
+    assert made == [folder] * 3
+    assert (folder / "bin" / "program").read_text() == "complete"
 
 
 def test_the_pins_are_of_the_pinned_versions() -> None:

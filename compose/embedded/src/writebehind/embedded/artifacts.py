@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +68,33 @@ def cache_lock(name: str) -> Iterator[None]:
     with (cache_folder() / f".{name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def cached_folder(name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder of the cache that `fill` makes once, given the path to create; not to be written to by the caller.
+
+    Made again when a file in it is missing or of another size, as after a tidy-up or a full disk.
+    """
+    folder = cache_folder() / name
+    listing = folder.with_name(f"{name}.files")
+    with cache_lock(name):
+        if listing.exists() and listing.read_text("utf-8") == _listing(folder):
+            return folder
+        listing.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        fill(folder)
+        listing.write_text(_listing(folder), "utf-8")
+    return folder
+
+
+def _listing(folder: Path) -> str:
+    """Path and size of every file below."""
+    lines = (
+        f"{Path(base, name).relative_to(folder)} {Path(base, name).lstat().st_size}\n"
+        for base, _, names in os.walk(folder)
+        for name in names
+    )
+    return "".join(sorted(lines))
 
 
 def ensure_jars(group: str) -> list[Path]:

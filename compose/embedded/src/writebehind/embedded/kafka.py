@@ -11,11 +11,12 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from writebehind.embedded import versions
-from writebehind.embedded.artifacts import cache_folder, cache_lock, ensure_jars
+from writebehind.embedded.artifacts import cached_folder, ensure_jars
 from writebehind.embedded.errors import EmbeddedError
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
 from writebehind.embedded.server import Launch, Server
@@ -168,10 +169,7 @@ def _format(jars: list[Path], logs: Path) -> None:
     The slow part, choosing this version's feature levels, gives the same files each time, so Kafka's own tool does
     it once per cache.
     """
-    template = cache_folder() / f"kafka-{versions.KAFKA}-data"
-    with cache_lock("kafka-template"):
-        if not template.exists():
-            _make_template(jars, template)
+    template = cached_folder(f"kafka-{versions.KAFKA}-data", partial(_make_template, jars))
     shutil.copytree(template, logs, dirs_exist_ok=True)
     # Written last: its presence says that the folder is formatted.
     (logs / _MARK).write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pwd
@@ -13,11 +14,12 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from writebehind.embedded import versions
-from writebehind.embedded.artifacts import cache_folder, cache_lock, ensure_jars
+from writebehind.embedded.artifacts import cached_folder, ensure_jars
 from writebehind.embedded.errors import EmbeddedError
 from writebehind.embedded.ports import LOOPBACK
 from writebehind.embedded.server import Launch, Server
@@ -27,6 +29,14 @@ _INITDB_TIMEOUT_S: Final = 60.0
 _PROBE_TIMEOUT_S: Final = 2
 #: Who the server runs as when we are root, which it refuses to be.
 _UNPRIVILEGED_USER: Final = "nobody"
+#: The builtin provider sorts by code point and knows Unicode's letters, the same on every machine.
+_INITDB: Final = (
+    *("--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"),
+    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+)
+_PROGRAMS: Final = f"postgres-{versions.POSTGRES}"
+#: Named after what went into it: a later release of this package may initialise differently.
+_TEMPLATE: Final = f"{_PROGRAMS}-data-{hashlib.sha256(repr(_INITDB).encode()).hexdigest()[:8]}"
 _SETTINGS: Final = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -77,16 +87,17 @@ class Postgres(Server):
 
     def _prepare(self) -> None:
         user = unprivileged_user()
-        installed = _installed_programs()
+        installed = cached_folder(_PROGRAMS, _unpack_programs)
         self._programs = installed if user is None else _reachable_programs(installed, self._scratch)
         if (self._data / "PG_VERSION").exists():
             return
-        template = _template(self._programs, self._scratch, user)
-        partial = self._folder / "data.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(template, partial)
-        _hand_over(partial, user)
-        partial.rename(self._data)
+        # Copying an initialised folder is faster than initdb.
+        template = cached_folder(_TEMPLATE, partial(_initialise, self._programs, self._scratch, user))
+        copy = self._folder / "data.partial"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(template, copy)
+        _hand_over(copy, user)
+        copy.rename(self._data)
 
     def _launch(self) -> Launch:
         # Left by a kill. It names a process id, and the server would refuse to start if that is somebody else's now;
@@ -124,31 +135,12 @@ def unprivileged_user() -> tuple[int, int] | None:
     return entry.pw_uid, entry.pw_gid
 
 
-def _installed_programs() -> Path:
-    """The unpacked programs in the cache, unpacked again when a file is missing or of another size."""
-    folder = cache_folder() / f"postgres-{versions.POSTGRES}"
-    listing = folder.with_name(f"{folder.name}.files")
-    with cache_lock("postgres-programs"):
-        if listing.exists() and listing.read_text() == _listing(folder):
-            return folder
-        (jar,) = ensure_jars("postgres")
-        shutil.rmtree(folder, ignore_errors=True)
-        with zipfile.ZipFile(jar) as archive:
-            (member,) = [name for name in archive.namelist() if name.endswith(".txz")]
-            with tarfile.open(fileobj=io.BytesIO(archive.read(member)), mode="r:xz") as tar:
-                tar.extractall(folder, filter="tar")
-        listing.write_text(_listing(folder))
-    return folder
-
-
-def _listing(folder: Path) -> str:
-    """Path and size of every file below: enough to notice a folder that was tidied up or cut short."""
-    lines = (
-        f"{Path(base, name).relative_to(folder)} {Path(base, name).lstat().st_size}\n"
-        for base, _, names in os.walk(folder)
-        for name in names
-    )
-    return "".join(sorted(lines))
+def _unpack_programs(folder: Path) -> None:
+    (jar,) = ensure_jars("postgres")
+    with zipfile.ZipFile(jar) as archive:
+        (member,) = [name for name in archive.namelist() if name.endswith(".txz")]
+        with tarfile.open(fileobj=io.BytesIO(archive.read(member)), mode="r:xz") as tar:
+            tar.extractall(folder, filter="tar")
 
 
 def _reachable_programs(installed: Path, scratch: Path) -> Path:
@@ -168,30 +160,20 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _template(programs: Path, scratch: Path, user: tuple[int, int] | None) -> Path:
-    """An initialised, never started data folder in the cache: copying it is faster than initdb."""
-    template = cache_folder() / f"postgres-{versions.POSTGRES}-data"
-    with cache_lock("postgres-template"):
-        if not template.exists():
-            with tempfile.TemporaryDirectory(dir=scratch, prefix="initdb-") as base:
-                fresh = Path(base, "data")
-                fresh.mkdir()
-                Path(base).chmod(0o711)
-                _hand_over(fresh, user)
-                _initdb(programs, fresh, user)
-                partial = template.with_name(f"{template.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(fresh, partial)
-                partial.rename(template)
-    return template
+def _initialise(programs: Path, scratch: Path, user: tuple[int, int] | None, folder: Path) -> None:
+    """Make a never started data folder: by initdb in the scratch folder, which its user can reach, and a copy."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="initdb-") as base:
+        fresh = Path(base, "data")
+        fresh.mkdir()
+        Path(base).chmod(0o711)
+        _hand_over(fresh, user)
+        _initdb(programs, fresh, user)
+        shutil.copytree(fresh, folder)
 
 
 def _initdb(programs: Path, data: Path, user: tuple[int, int] | None) -> None:
-    command = [str(programs / "bin" / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
-    # The builtin provider sorts by code point and knows Unicode's letters, the same on every machine.
-    locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     done = subprocess.run(
-        [*command, *locale],
+        [str(programs / "bin" / "initdb"), "-D", str(data), *_INITDB],
         cwd=data,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
         user=None if user is None else user[0],

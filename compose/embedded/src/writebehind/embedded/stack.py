@@ -108,12 +108,27 @@ class Stack:
                 server.release()
             self._servers = ()
 
+    @property
+    def bootstrap_servers(self) -> str:
+        """Kafka's address, for example `127.0.0.1:49152`."""
+        return self.kafka.bootstrap_servers
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL's address, for example `postgresql://postgres@127.0.0.1:49153/postgres`."""
+        return self.postgres.url
+
+    @property
+    def cache_url(self) -> str:
+        """Valkey's address, for example `redis://127.0.0.1:49154/0`."""
+        return self.valkey.url
+
     def env(self) -> dict[str, str]:
         """The settings that point writebehind at these servers."""
         return {
-            KAFKA_SETTING: self.kafka.bootstrap_servers,
-            DATABASE_SETTING: self.postgres.url,
-            CACHE_SETTING: self.valkey.url,
+            KAFKA_SETTING: self.bootstrap_servers,
+            DATABASE_SETTING: self.database_url,
+            CACHE_SETTING: self.cache_url,
         }
 
     def __enter__(self) -> Self:

@@ -62,9 +62,12 @@ class Isolation:
 
 
 @contextmanager
-def isolated(servers: Mapping[str, str]) -> Iterator[Isolation]:
-    """A fresh corner of the servers that the settings in `servers` (an `env()`) name, removed at the end."""
-    corner = _named(servers, secrets.token_hex(4))
+def isolated(servers: Mapping[str, str], *, label: str = "test") -> Iterator[Isolation]:
+    """A fresh corner of the servers that the settings in `servers` (an `env()`) name, removed at the end.
+
+    `label` is part of every name in it, so that someone who meets one can tell whose it is.
+    """
+    corner = _named(servers, label, secrets.token_hex(4))
     _create_schema(servers[DATABASE_SETTING], corner.schema)
     try:
         yield corner
@@ -79,9 +82,9 @@ def isolated(servers: Mapping[str, str]) -> Iterator[Isolation]:
                 _delete_topics(corner.bootstrap_servers, corner.topic_prefix)
 
 
-def _named(servers: Mapping[str, str], token: str) -> Isolation:
-    schema, bookkeeping = f"wb_test_{token}", f"wb_test_{token}_bookkeeping"
-    topic_prefix, cache_prefix, group = f"test.{token}.", f"test-{token}", f"test-{token}"
+def _named(servers: Mapping[str, str], label: str, token: str) -> Isolation:
+    schema, bookkeeping = f"wb_{label}_{token}", f"wb_{label}_{token}_bookkeeping"
+    topic_prefix, cache_prefix, group = f"{label}.{token}.", f"{label}-{token}", f"{label}-{token}"
     url = servers[DATABASE_SETTING]
     database_url = f"{url}{'&' if '?' in url else '?'}options={quote(f'-csearch_path={schema}', safe='')}"
     return Isolation(

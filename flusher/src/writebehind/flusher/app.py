@@ -91,7 +91,12 @@ class App:
             slots=prepared.slots,
             bookkeeping=settings.database.schema_,
         )
-        limits = Limits(settings.flusher.batch_rows_max, settings.flusher.batch_bytes_max, declaration.strategy.flush_delay_s)
+        limits = Limits(
+            settings.flusher.batch_rows_max,
+            settings.flusher.batch_records_max,
+            settings.flusher.batch_bytes_max,
+            declaration.strategy.flush_delay_s,
+        )
         backoff = Backoff(settings.flusher.retry_delay_min_s, settings.flusher.retry_delay_max_s)
 
         def lane() -> Lane:

@@ -16,7 +16,7 @@ import psycopg
 import tenacity
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.fold import Folded
+from writebehind.shared.fold import Folded, key_getter
 
 from .batch import Batch, Buffer, Limits
 from .database import Writer
@@ -63,7 +63,7 @@ class Lane:
         self.declaration = declaration
         self.topic = topic
         self.writer = writer
-        self.buffer = Buffer(topic, limits)
+        self.buffer = Buffer(topic, limits, key_getter(declaration))
         self.backing_off = False
         self.paused = False  # kept by the loop: whether the lane's partitions are paused
         self._backoff = backoff

@@ -1,6 +1,6 @@
 """The life of a batch, on one page.
 
-    consume → drop repeated offsets → collect per lane → decode → fold → (lane: one transaction) → settle → tell Kafka
+    consume → drop repeated offsets → decode → collect per lane → fold → (lane: one transaction) → settle → tell Kafka
 
 This is the only thread that touches the consumer. It never waits for the database: a lane that can take nothing more has
 its partitions paused while the others go on, and the consumer is polled all the same, so that membership survives.
@@ -19,9 +19,9 @@ from confluent_kafka import Message
 
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import fold
-from writebehind.shared.record import BadRecord, Codec
+from writebehind.shared.record import BadRecord, Codec, Row
 
-from .batch import Batch, Span
+from .batch import Span
 from .claims import Place
 from .lane import Lane, Outcome
 from .membership import Membership
@@ -72,7 +72,8 @@ class Loop:
         """Sort messages into the lanes' buffers. Runs of one partition, so that the work is done per run."""
         if any(map(Message.error, messages)):
             messages = self._membership.without_errors(messages)
-        for topic, of_topic in groupby(messages, key=Message.topic):
+        by_topic = groupby(messages, key=Message.topic) if len(self._routes) > 1 else [(messages[0].topic(), messages)] if messages else []
+        for topic, of_topic in by_topic:
             route = self._routes[str(topic)]
             for number, run in groupby(of_topic, key=Message.partition):
                 self._collect(route, str(topic), int(number or 0), list(run), now)
@@ -91,8 +92,20 @@ class Loop:
                 return
             if offsets != list(range(first, first + len(run))):
                 return self._membership.stop_at_gap((topic, number), first, offsets)
-        partition.position = first + len(run)
-        route.lane(number).buffer.add(Span(number, partition.epoch, first, partition.position), list(map(Message.value, run)), now)
+        values = list(map(Message.value, run))
+        rows = self._decode(route, (topic, number), values)
+        if rows:
+            partition.position = first + len(rows)
+            size_bytes = sum(map(len, filter(None, values)))
+            route.lane(number).buffer.add(Span(number, partition.epoch, first, partition.position), rows, size_bytes, now)
+
+    def _decode(self, route: Route, place: Place, values: Sequence[bytes | None]) -> list[Row]:
+        """The rows of a run, or those before the first that cannot be read, which stops the partition."""
+        try:
+            return route.codec.decode(values)
+        except BadRecord as bad:
+            self._membership.stop(place, f"{place[0]}[{place[1]}]: {bad.reason}", drop=False)
+            return route.codec.decode(values[: bad.index])
 
     def _dispatch(self, now: float) -> float:
         """Send every due batch whose lane has room. Returns the seconds until the next one is due."""
@@ -105,26 +118,10 @@ class Loop:
                 wait_s = min(wait_s, due_s)
                 continue
             batch = lane.buffer.take()
-            if self._prepare(batch):
-                lane.submit(batch)
+            if not lane.declaration.strategy.deletes:  # those are folded inside the transaction, with their tombstones
+                batch.folded = fold(lane.declaration, batch.rows)
+            lane.submit(batch)
         return wait_s
-
-    def _prepare(self, batch: Batch) -> bool:
-        """Decode and fold. A record that cannot be read stops its partition; the others of the batch go on."""
-        route = self._routes[batch.topic]
-        while batch.values:
-            try:
-                batch.rows = route.codec.decode(batch.values)
-            except BadRecord as bad:
-                partition = batch.partition_of(bad.index)
-                self._membership.stop((batch.topic, partition), f"{batch.topic}[{partition}]: {bad.reason}")
-                rest = batch.without({partition})
-                batch.values, batch.runs, batch.spans = rest.values, rest.runs, rest.spans
-                continue
-            if not route.declaration.strategy.deletes:  # those are folded inside the transaction, with their tombstones
-                batch.folded = fold(route.declaration, batch.rows)
-            return True
-        return False
 
     def _held_up(self, now: float) -> bool:
         """Whether to wait for a lane before consuming more. A lane that stays blocked is paused instead."""

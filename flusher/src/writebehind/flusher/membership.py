@@ -109,18 +109,19 @@ class Membership:
             log.warning("%s: fenced; partitions %s are claimed again if they are still ours", topic, [number for _, number in ours])
             self._claim_again(ours)
 
-    def stop(self, place: Place, reason: str) -> None:
-        """Stop a partition, loudly, without moving its offset."""
+    def stop(self, place: Place, reason: str, *, drop: bool = True) -> None:
+        """Stop a partition, loudly, without moving its offset. `drop`: also forget what of it waits for a batch."""
         log.error("%s. The partition is stopped; nothing was skipped", reason)
         self.stopped[place] = reason
         self.owned.pop(place, None)
-        self._on_gone({place}, False)
+        if drop:
+            self._on_gone({place}, False)
         self.pause([place])
 
     def stop_at_gap(self, place: Place, expected: int, offsets: Sequence[int]) -> None:
         """The broker left out records: nobody produces here with transactions, so they are lost."""
         found = next(offset for at, offset in enumerate(offsets, expected) if offset != at)
-        self.stop(place, f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next)")
+        self.stop(place, f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next)", drop=False)
 
     def pause(self, places: Sequence[Place]) -> None:
         self._consumer.pause([TopicPartition(*place) for place in places])

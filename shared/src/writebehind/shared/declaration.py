@@ -87,6 +87,11 @@ class Declaration:
         return tuple(c for c in self.fields if c.merge is Merge.SUM)
 
     @functools.cached_property
+    def combining(self) -> tuple[Column, ...]:
+        """The fields whose writes combine instead of replacing one another."""
+        return tuple(c for c in self.fields if c.merge is not Merge.LAST)
+
+    @functools.cached_property
     def fingerprint(self) -> int:
         """Changes whenever records of the old and the new declaration cannot be read as one another (31 bits)."""
         parts = [self.name, *(f"{c.name}:{c.kind.name}" for c in self.keys), "/"]
@@ -101,6 +106,12 @@ class Declaration:
             only = parts[0]
             return lambda key: only(key[0])
         return lambda key: join_key([part(value) for part, value in zip(parts, key, strict=True)])
+
+    def key_texts(self, columns: Sequence[Sequence[Any]]) -> list[str]:
+        """The texts of many keys, given as one column per key column."""
+        if len(columns) == 1:
+            return list(map(_key_part(self.keys[0].kind), columns[0]))
+        return list(map(self.key_text, zip(*columns, strict=True)))
 
     def check_key(self, key: Any) -> tuple[Any, ...]:
         """The wire form of a caller's key: a value, or a tuple or mapping for a composite key. Raises InvalidWrite."""

@@ -57,22 +57,52 @@ class Folded:
 
 def fold(declaration: Declaration, rows: Sequence[Row], tombstones: Mapping[str, int] | None = None) -> Folded:
     """Fold decoded rows of one declaration. `tombstones` gives, by key text, the version of the key's last known delete."""
-    key_of = _key_getter(len(declaration.keys))
+    key_of = key_getter(declaration)
     if declaration.strategy.deletes:
         return _fold_with_deletes(declaration, rows, key_of, tombstones or {})
     keys = list(map(key_of, rows))
-    if len(set(keys)) == len(keys):
+    distinct = len(set(keys))
+    if distinct == len(keys):
         return _to_columns(declaration, sorted(rows, key=key_of), {})
+    if distinct > len(keys) // 2:
+        return _fold_few(declaration, sorted(rows, key=key_of), key_of)
     merged: list[Row] = []
     groups: dict[int, Group] = {}
     for group in _by_key(rows, keys):
-        if len(group) > 1:
-            folded = _merge_group(declaration, group)
-            groups[len(merged)] = folded
-            merged.append(folded.row)
-        else:
-            merged.append(group[0])
+        _append(declaration, group, merged, groups)
     return _to_columns(declaration, merged, groups)
+
+
+def _fold_few(declaration: Declaration, ordered: list[Row], key_of: Callable[[Row], Any]) -> Folded:
+    """Fold rows sorted by key of which few share one: stretches without a repeat are copied whole."""
+    keys = list(map(key_of, ordered))
+    repeats = [*map(operator.eq, keys, keys[1:]), False]  # repeats[i]: row i + 1 has the key of row i
+    merged: list[Row] = []
+    groups: dict[int, Group] = {}
+    start = 0
+    while (first := _find(repeats, start)) is not None:
+        end = repeats.index(False, first) + 1
+        merged += ordered[start:first]
+        _append(declaration, ordered[first:end], merged, groups)
+        start = end
+    merged += ordered[start:]
+    return _to_columns(declaration, merged, groups)
+
+
+def _find(repeats: list[bool], start: int) -> int | None:
+    try:
+        return repeats.index(True, start)
+    except ValueError:
+        return None
+
+
+def _append(declaration: Declaration, group: Sequence[Row], merged: list[Row], groups: dict[int, Group]) -> None:
+    if len(group) == 1:
+        merged.append(group[0])
+        return
+    folded = _merge_group(declaration, group)
+    groups[len(merged)] = folded
+    merged.append(folded.row)
 
 
 @dataclass(slots=True)
@@ -84,7 +114,9 @@ class Group:
     settled: list[tuple[int, int, int, list[Any]]]  # generation, count, newest version, sums
 
 
-def _key_getter(columns: int) -> Callable[[Row], Any]:
+def key_getter(declaration: Declaration) -> Callable[[Row], Any]:
+    """A function from a row to its key: a value, or a tuple for a composite key."""
+    columns = len(declaration.keys)
     return operator.itemgetter(KEYS) if columns == 1 else operator.itemgetter(slice(KEYS, KEYS + columns))
 
 
@@ -101,27 +133,29 @@ def _by_key(rows: Sequence[Row], keys: Sequence[Any]) -> list[list[Row]]:
 
 
 def _merge_group(declaration: Declaration, group: Sequence[Row]) -> Group:
-    columns = list(zip(*group, strict=True))
-    fields = columns[KEYS + len(declaration.keys) :]
-    versions: Sequence[int] = columns[VERSION]
-    masks: Sequence[int] = columns[MASK]
+    first = KEYS + len(declaration.keys)
+    versions = [row[VERSION] for row in group]
     newest = max(versions)
-    if masks.count(masks[0]) == len(masks) and versions.count(newest) == 1:
+    masks = {row[MASK] for row in group}
+    if len(masks) == 1 and versions.count(newest) == 1:
         # Every record touches the same fields, so one of them is the newest of each.
-        at, mask = versions.index(newest), masks[0]
-        values = [column[at] if c.merge is Merge.LAST else _combine(c, column) for c, column in zip(declaration.fields, fields, strict=True)]
-        field_versions = None
-    else:
-        mask = functools.reduce(operator.or_, masks)
-        values, by_field = [], []
-        for c, column in zip(declaration.fields, fields, strict=True):
-            winner, version = _newest(c, column, versions, masks)
-            values.append(winner if c.merge is Merge.LAST else _combine(c, column))
-            by_field.append(version)
-        field_versions = [by_field[c.position] for c in declaration.versioned]
-    key = group[0][KEYS : KEYS + len(declaration.keys)]
-    row = (group[0][0], newest, group[0][GENERATION], mask, *key, *values)
-    return Group(row, field_versions, _settled(declaration, group))
+        row = group[versions.index(newest)]
+        if declaration.combining:
+            merged = list(row)
+            for c in declaration.combining:
+                merged[first + c.position] = _combine(c, [row[first + c.position] for row in group])
+            row = tuple(merged)
+        return Group(row, None, _settled(declaration, group))
+    values: list[Any] = []
+    by_field: list[int | None] = []
+    for c in declaration.fields:
+        column = [row[first + c.position] for row in group]
+        winner, version = _newest(c, column, versions, [row[MASK] for row in group])
+        values.append(winner if c.merge is Merge.LAST else _combine(c, column))
+        by_field.append(version)
+    mask = functools.reduce(operator.or_, masks)
+    row = (group[0][0], newest, group[0][GENERATION], mask, *group[0][KEYS:first], *values)
+    return Group(row, [by_field[c.position] for c in declaration.versioned], _settled(declaration, group))
 
 
 def _newest(column: Column, values: Sequence[Any], versions: Sequence[int], masks: Sequence[int]) -> tuple[Any, int | None]:
@@ -154,8 +188,11 @@ def exact_sum(values: Sequence[Any]) -> Any:
 
 def _settled(declaration: Declaration, group: Sequence[Row]) -> list[tuple[int, int, int, list[Any]]]:
     by_generation: dict[int, list[Row]] = {}
-    for row in group:
-        by_generation.setdefault(row[GENERATION], []).append(row)
+    if len({row[GENERATION] for row in group}) == 1:
+        by_generation[group[0][GENERATION]] = list(group)
+    else:
+        for row in group:
+            by_generation.setdefault(row[GENERATION], []).append(row)
     first = KEYS + len(declaration.keys)
     settled: list[tuple[int, int, int, list[Any]]] = []
     for generation, rows in by_generation.items():
@@ -221,7 +258,7 @@ def _settlement(
     declaration: Declaration, keys: Sequence[Sequence[Any]], columns: Sequence[Sequence[Any]], groups: Mapping[int, Group]
 ) -> Settlement:
     first = KEYS + len(keys)
-    texts = list(map(declaration.key_text, zip(*keys, strict=True)))
+    texts = declaration.key_texts(keys)
     settlement = Settlement(
         texts,
         list(columns[GENERATION]),

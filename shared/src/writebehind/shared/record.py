@@ -9,6 +9,7 @@ The array has one fixed type per declaration, so that a whole batch decodes with
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,9 +82,9 @@ class Codec:
     def _check(self, rows: list[Row]) -> None:
         own = self._declaration.fingerprint
         deletes = self._declaration.strategy.deletes
-        columns = list(zip(*rows, strict=True))
-        masks = columns[MASK]
-        if columns[FINGERPRINT].count(own) == len(rows) and min(masks) >= (0 if deletes else 1) and max(masks) <= self._mask_all:
+        masks = set(map(operator.itemgetter(MASK), rows))
+        fingerprints = set(map(operator.itemgetter(FINGERPRINT), rows))
+        if fingerprints == {own} and min(masks) >= (0 if deletes else 1) and max(masks) <= self._mask_all:
             return
         for index, row in enumerate(rows):
             if row[FINGERPRINT] != own:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,11 @@ class Load:
         """The records, decoded."""
         now = dt.datetime.now(dt.UTC)
         fingerprint = self.declaration.fingerprint
-        return [(fingerprint, FIRST_VERSION + i, FIRST_VERSION + i, 7, key, f"name {key}", i, now) for i, key in enumerate(self.keys)]
+        created: dict[int, int] = {}  # generation: the version of the key's first write
+        return [
+            (fingerprint, version, created.setdefault(key, version), 7, key, f"name {key}", version, now)
+            for version, key in enumerate(self.keys, FIRST_VERSION)
+        ]
 
 
 def loads(records: int) -> list[Load]:
@@ -84,10 +89,14 @@ def prefill_cache(load: Load, url: str) -> None:
     """One pending entry per key, as the write script would leave it, so that settling has its real work to do."""
     client = redis.Redis.from_url(url)
     pipeline = client.pipeline(transaction=False)
-    for version, key in enumerate(load.keys, FIRST_VERSION):
-        fields = {"#v": version, "#g": version, "#p": 1, "name": f"name {key}", "score": key, "updated_at": "2026-01-01T00:00:00.000000+00:00"}
+    pending = Counter(load.keys)
+    written: dict[int, tuple[Any, ...]] = {}
+    for row in load.rows():
+        written[row[4]] = row
+    for key, (_, version, generation, _, _, name, score, _) in written.items():
+        fields = {"#v": version, "#g": generation, "#p": pending[key], "name": name, "score": score, "updated_at": "2026-01-01T00:00:00.000000+00:00"}
         fields |= {"~name": version, "~score": version, "~updated_at": version}
-        pipeline.hset(naming.cache_key("wb", load.declaration.name, str(key)), mapping=fields)  # type: ignore[arg-type]  # ints are encoded
+        pipeline.hset(naming.cache_key("wb", load.declaration.name, str(key)), mapping=fields)
         if len(pipeline) >= 1000:
             pipeline.execute()
     pipeline.execute()

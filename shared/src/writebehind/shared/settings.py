@@ -1,0 +1,208 @@
+"""Settings: twelve-factor, prefix `WRITEBEHIND_`, nested with `__`; units stand last in names.
+
+Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file per
+setting, named like its variable), and the TOML file named by `WRITEBEHIND_CONFIG` (default `writebehind.toml`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from .errors import ConfigurationError
+
+# What the protocol's promises stand on; an override would break them without a sound.
+PROTECTED_KAFKA_OPTIONS = frozenset(
+    {
+        "acks",
+        "request.required.acks",
+        "allow.auto.create.topics",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "check.crcs",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "group.id",
+        "metadata.broker.list",
+        "partition.assignment.strategy",
+        "partitioner",
+        "transactional.id",
+    }
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
+
+
+class KafkaSettings(_Part):
+    """The broker, and the topics that `writebehind migrate` creates."""
+
+    bootstrap_servers: str = Field(description="host:port, comma separated", min_length=1)
+    topic_prefix: str = Field("writebehind.", description="put before an entity's name to make its topic")
+    partitions: int = Field(6, ge=1, le=10_000, description="partitions of a new topic")
+    replication_factor: int = Field(1, ge=1, le=32, description="replicas of a new topic; 3 in production")
+    min_insync_replicas: int = Field(1, ge=1, le=32, description="replicas that must have a record; 2 in production")
+    retention_ms: int = Field(7 * 86_400_000, ge=60_000, description="how long a topic keeps records, in milliseconds")
+    max_message_bytes: int = Field(1_048_576, ge=10_240, description="largest record, in bytes")
+    options: dict[str, SecretStr] = Field(default_factory=dict, description="librdkafka settings, passed on as they are")
+
+    @field_validator("options")
+    @classmethod
+    def _refuse_protected(cls, options: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        refused = sorted(PROTECTED_KAFKA_OPTIONS & options.keys())
+        if refused:
+            raise ValueError(f"{', '.join(refused)}: the promises depend on it, so it cannot be overridden")
+        return options
+
+    @model_validator(mode="after")
+    def _replicas(self) -> Self:
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError(
+                f"min_insync_replicas ({self.min_insync_replicas}) cannot be met with a replication_factor of {self.replication_factor}"
+            )
+        return self
+
+
+class DatabaseSettings(_Part):
+    """Postgres. `PG*` variables are respected for what the URL leaves out."""
+
+    url: SecretStr = Field(description="postgresql://user:password@host:port/database")
+    schema_: str = Field("writebehind", alias="schema", min_length=1, max_length=63, description="schema of the bookkeeping tables")
+    statement_timeout_s: float = Field(30.0, gt=0, description="longest statement, in seconds")
+    lock_timeout_s: float = Field(5.0, gt=0, description="longest wait for a lock, in seconds")
+    pool_max: int = Field(4, ge=1, description="connections a producer opens at the most")
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid", hide_input_in_errors=True, frozen=True)
+
+
+class CacheSettings(_Part):
+    """Redis or Valkey."""
+
+    url: SecretStr = Field(description="redis://user:password@host:port/0")
+    prefix: str = Field("wb", min_length=1, pattern=r"^[^{}]+$", description="put before every key; one per deployment")
+    timeout_s: float = Field(0.25, gt=0, description="longest answer, in seconds; beyond it the cache counts as down")
+    connect_timeout_s: float = Field(0.5, gt=0, description="longest connection attempt, in seconds")
+    breaker_failures: int = Field(5, ge=1, description="failures in a row that open the circuit breaker")
+    breaker_open_s: float = Field(1.0, gt=0, description="how long an open breaker leaves the cache alone, in seconds")
+    connections_max: int = Field(16, ge=1, description="connections per client")
+    lease_s: float = Field(2.0, gt=0, description="how long a reader may take to fill an entry, in seconds")
+
+
+class ProducerSettings(_Part):
+    """The producer library."""
+
+    max_in_flight: int = Field(50_000, ge=1, description="records handed over and not acknowledged, at the most")
+    max_in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1_048_576, description="the same in bytes")
+    timeout_s: float = Field(10.0, gt=0, description="longest call, in seconds")
+    delivery_timeout_s: float = Field(30.0, gt=0, description="how long a record is tried, in seconds")
+    linger_ms: float = Field(2.0, ge=0, le=1000, description="how long a record waits for company, in milliseconds")
+    broker_down_after_s: float = Field(3.0, gt=0, description="silence after which the broker counts as down, in seconds")
+    close_timeout_s: float = Field(10.0, gt=0, description="how long close() drains, in seconds")
+
+
+class FlusherSettings(_Part):
+    """The flusher."""
+
+    group: str = Field("writebehind-flusher", min_length=1, description="consumer group")
+    batch_rows_max: int = Field(10_000, ge=1, le=100_000, description="rows in one statement")
+    batch_records_max: int = Field(100_000, ge=1, description="records folded into one batch")
+    batch_bytes_max: int = Field(16 * 1024 * 1024, ge=65_536, description="bytes of records in one batch")
+    connections: int = Field(1, ge=1, le=64, description="database connections per entity, over disjoint partitions")
+    workers: int = Field(1, ge=1, le=64, description="processes")
+    shutdown_timeout_s: float = Field(8.0, gt=0, le=300, description="longest shutdown, in seconds")
+    retry_delay_min_s: float = Field(0.05, gt=0, description="first delay after a failure, in seconds")
+    retry_delay_max_s: float = Field(5.0, gt=0, description="longest delay between attempts, in seconds")
+    session_timeout_s: float = Field(45.0, ge=6, description="silence after which the group gives our partitions away, in seconds")
+
+    @model_validator(mode="after")
+    def _delays(self) -> Self:
+        if self.retry_delay_min_s > self.retry_delay_max_s:
+            raise ValueError("retry_delay_min_s must not be greater than retry_delay_max_s")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything a producer, a flusher or a tool needs to know of its deployment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WRITEBEHIND_", env_nested_delimiter="__", env_file=".env", extra="ignore", hide_input_in_errors=True, frozen=True
+    )
+
+    entities: list[str] = Field(default_factory=list, description="modules that declare entities, such as shop.entities")
+    kafka: KafkaSettings
+    database: DatabaseSettings
+    cache: CacheSettings
+    producer: ProducerSettings = ProducerSettings()
+    flusher: FlusherSettings = FlusherSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources = [init_settings, env_settings, dotenv_settings]
+        if secrets := os.environ.get("WRITEBEHIND_SECRETS_DIR"):
+            sources.append(
+                NestedSecretsSettingsSource(
+                    file_secret_settings, secrets_dir=secrets, secrets_prefix="WRITEBEHIND_", secrets_nested_delimiter="__"
+                )
+            )
+        toml = Path(os.environ.get("WRITEBEHIND_CONFIG", "writebehind.toml"))
+        if toml.exists():
+            sources.append(TomlConfigSettingsSource(settings_cls, toml))
+        return tuple(sources)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings. Raises ConfigurationError with one line per problem, and never a value."""
+    named = os.environ.get("WRITEBEHIND_CONFIG")
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"WRITEBEHIND_CONFIG names {named}, which is not a file")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [_problem(e["loc"], e["msg"]) for e in error.errors(include_input=False, include_url=False, include_context=False)]
+        raise ConfigurationError("the settings are not complete or not right:\n" + "\n".join(problems)) from None
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    variable = "WRITEBEHIND_" + "__".join(str(part).upper().rstrip("_") for part in location)
+    described = _describe(location)
+    return f"  {variable}: {message}" + (f" ({described})" if described else "")
+
+
+def _describe(location: tuple[int | str, ...]) -> str:
+    fields = Settings.model_fields
+    text = ""
+    for part in location:
+        field = next((f for name, f in fields.items() if part in (name, f.alias)), None)
+        if field is None:
+            return text
+        text = field.description or ""
+        if not field.is_required() and text:
+            text += f"; default {field.get_default(call_default_factory=True)}"
+        annotation = field.annotation
+        fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
+    return text
+
+
+def kafka_client_config(settings: Settings) -> dict[str, str | int | float | bool]:
+    """The librdkafka settings every client of ours starts from."""
+    options = {name: value.get_secret_value() for name, value in settings.kafka.options.items()}
+    return {**options, "bootstrap.servers": settings.kafka.bootstrap_servers}

@@ -116,6 +116,8 @@ def test_postgres_keeps_committed_rows_over_kill_and_stop_on_the_same_port(stack
 def test_a_kill_takes_the_backends_along(stack: Stack) -> None:
     with psycopg.connect(stack.postgres.url) as connection:
         backend = connection.info.backend_pid
+        # Frozen, the backend cannot notice by itself that its server is gone.
+        stack.postgres.pause()
         stack.postgres.kill()
         with pytest.raises(ProcessLookupError):
             os.kill(backend, 0)

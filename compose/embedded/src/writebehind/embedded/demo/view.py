@@ -55,7 +55,6 @@ class Bar(Progress):
 
 
 def _numbers(live: Live) -> Table:
-    table = Table.grid(padding=(0, 2))
     per_statement = "–" if live.rows_per_statement is None else f"{live.rows_per_statement:,.0f}"
     numbers = {
         "acknowledged/s": f"{live.acknowledged_per_s:,.0f}",
@@ -64,14 +63,17 @@ def _numbers(live: Live) -> Table:
         "rows/statement": per_statement,
         "kills": str(live.kills),
     }
-    table.add_row(*[f"[bold]{value:>7}[/bold] {name}" for name, value in numbers.items()])
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in numbers:
+        table.add_column(name, justify="right", min_width=9)
+    table.add_row(*numbers.values())
     return table
 
 
 def print_outcome(console: Console, outcome: Outcome) -> None:
     """The table, then the verdict: `exact`, or the first differences."""
     result = outcome.result
-    table = Table(title="every row, recomputed from the CSV file and compared")
+    table = Table(title="every row, recomputed from the CSV file")
     table.add_column("where")
     table.add_column("table")
     table.add_column("rows", justify="right")

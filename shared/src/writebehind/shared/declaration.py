@@ -173,8 +173,7 @@ def _key_part(kind: Kind) -> Callable[[Any], str]:
         return str
     if kind.name == "text":
         return escape_part
-    to_cache = kind.to_cache
-    return lambda value: to_cache(value).decode()
+    return kind.to_cache
 
 
 @functools.cache

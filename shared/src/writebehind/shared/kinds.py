@@ -1,7 +1,7 @@
 """Column kinds: how a value of each Postgres type is checked, and written to the cache, to Kafka and to a statement.
 
-One value has four forms. *Python*: what the caller gives and gets. *Cache*: bytes in a Redis hash field, chosen so that the
-scripts can add and compare them as text. *Wire*: what the record carries (msgspec encodes it). *Parameter*: what the
+One value has four forms. *Python*: what the caller gives and gets. *Cache*: text in a Redis hash field, chosen so that the
+scripts can add and compare it. *Wire*: what the record carries (msgspec encodes it). *Parameter*: what the
 statement's `unnest` arrays hold; it is the wire form, so the flusher never converts a value.
 """
 
@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 # NULL in the cache. No text can hold NUL in Postgres, and every other kind's cache form is printable.
-CACHE_NULL = b"\x00"
+CACHE_NULL = "\x00"
 
 INT_BITS = {"int2": 16, "int4": 32, "int8": 64}
 INT8_MIN, INT8_MAX = -(2**63), 2**63 - 1
@@ -47,8 +47,8 @@ class Kind:
     pg_types: frozenset[str]
     param_type: str
     check: Callable[[Any], Any]
-    to_cache: Callable[[Any], bytes]
-    from_cache: Callable[[bytes], Any]
+    to_cache: Callable[[Any], str]
+    from_cache: Callable[[str], Any]
     wire_type: Any
     to_wire: Callable[[Any], Any] | None = None  # None: the Python form is the wire form
     from_db: Callable[[Any], Any] | None = None  # None: psycopg already loads the Python form
@@ -76,7 +76,7 @@ def integer(pg: str) -> Kind:
         pg_types=frozenset({names[pg]}),
         param_type="int8",
         check=check,
-        to_cache=lambda value: b"%d" % value,
+        to_cache=str,
         from_cache=int,
         wire_type=int,
         order=Order.NUMBER,
@@ -119,8 +119,8 @@ def numeric(precision: int | None = None, scale: int = 0) -> Kind:
         pg_types=frozenset({"numeric"}),
         param_type="numeric",
         check=check,
-        to_cache=lambda value: format(value, "f").encode(),
-        from_cache=lambda raw: Decimal(raw.decode()),
+        to_cache=lambda value: format(value, "f"),
+        from_cache=Decimal,
         wire_type=Decimal,
         order=Order.NUMBER,
         low=None if limit is None or step is None else step - limit,
@@ -134,10 +134,6 @@ def _check_float(value: Any) -> float:
     if type(value) is not float:
         raise ValueError("must be a float for a column of type double precision")
     return value
-
-
-def _float_from_cache(raw: bytes) -> float:
-    return float(raw)
 
 
 def _check_text(value: Any) -> str:
@@ -194,8 +190,8 @@ FLOAT = Kind(
     frozenset({"double precision"}),
     "float8",
     _check_float,
-    to_cache=lambda value: repr(value).encode(),
-    from_cache=_float_from_cache,
+    to_cache=repr,
+    from_cache=float,
     wire_type=float,
     order=Order.FLOAT,
 )
@@ -204,8 +200,8 @@ TEXT = Kind(
     frozenset({"text", "character varying", "character", "citext"}),
     "text",
     _check_text,
-    to_cache=str.encode,
-    from_cache=bytes.decode,
+    to_cache=str,
+    from_cache=str,
     wire_type=str,
 )
 BOOL = Kind(
@@ -213,8 +209,8 @@ BOOL = Kind(
     frozenset({"boolean"}),
     "bool",
     _check_bool,
-    to_cache=lambda value: b"t" if value else b"f",
-    from_cache=lambda raw: raw == b"t",
+    to_cache=lambda value: "t" if value else "f",
+    from_cache=lambda text: text == "t",
     wire_type=bool,
 )
 TIMESTAMP = Kind(
@@ -223,8 +219,8 @@ TIMESTAMP = Kind(
     "timestamptz",
     _check_timestamp,
     # Fixed width, always UTC, always six decimals: the scripts compare it as text.
-    to_cache=lambda value: value.isoformat(timespec="microseconds").encode(),
-    from_cache=lambda raw: dt.datetime.fromisoformat(raw.decode()),
+    to_cache=lambda value: value.isoformat(timespec="microseconds"),
+    from_cache=dt.datetime.fromisoformat,
     wire_type=dt.datetime,
     from_db=lambda value: value.astimezone(dt.UTC),
     order=Order.TEXT,
@@ -234,8 +230,8 @@ DATE = Kind(
     frozenset({"date"}),
     "date",
     _check_date,
-    to_cache=lambda value: value.isoformat().encode(),
-    from_cache=lambda raw: dt.date.fromisoformat(raw.decode()),
+    to_cache=dt.date.isoformat,
+    from_cache=dt.date.fromisoformat,
     wire_type=dt.date,
     order=Order.TEXT,
 )
@@ -244,8 +240,8 @@ UUID = Kind(
     frozenset({"uuid"}),
     "uuid",
     _check_uuid,
-    to_cache=lambda value: str(value).encode(),
-    from_cache=lambda raw: uuid.UUID(raw.decode()),
+    to_cache=str,
+    from_cache=uuid.UUID,
     wire_type=uuid.UUID,
 )
 BYTES = Kind(
@@ -253,8 +249,8 @@ BYTES = Kind(
     frozenset({"bytea"}),
     "bytea",
     _check_bytes,
-    to_cache=lambda value: b"\\x" + value.hex().encode(),
-    from_cache=lambda raw: bytes.fromhex(raw[2:].decode()),
+    to_cache=lambda value: "\\x" + value.hex(),
+    from_cache=lambda text: bytes.fromhex(text[2:]),
     wire_type=bytes,
 )
 
@@ -282,7 +278,7 @@ JSON = Kind(
     frozenset({"jsonb"}),
     "text",
     _check_json,
-    to_cache=lambda value: _json_text(value).encode(),
+    to_cache=_json_text,
     from_cache=json.loads,
     wire_type=str,
     to_wire=_json_text,
@@ -306,8 +302,8 @@ def enumeration(members: type[enum.Enum]) -> Kind:
         frozenset(),  # the type's own name: the catalog's labels are compared instead
         "text",
         check,
-        to_cache=lambda value: str(value.value).encode(),
-        from_cache=lambda raw: by_value[raw.decode()],
+        to_cache=lambda value: str(value.value),
+        from_cache=lambda text: by_value[text],
         wire_type=str,
         to_wire=lambda value: str(value.value),
         from_db=lambda value: by_value[value],
@@ -331,12 +327,11 @@ def array(element: Kind, *, nullable_elements: bool) -> Kind:
     def literal(value: list[Any]) -> str:
         return "{" + ",".join(_quoted(element, item) for item in value) + "}"
 
-    def to_cache(value: list[Any]) -> bytes:
-        texts = [None if item is None else element.to_cache(item).decode() for item in value]
-        return json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode()
+    def to_cache(value: list[Any]) -> str:
+        return _json_text([None if item is None else element.to_cache(item) for item in value])
 
-    def from_cache(raw: bytes) -> list[Any]:
-        return [None if item is None else element.from_cache(item.encode()) for item in json.loads(raw)]
+    def from_cache(text: str) -> list[Any]:
+        return [None if item is None else element.from_cache(item) for item in json.loads(text)]
 
     def from_db(value: list[Any]) -> list[Any]:
         load = element.from_db
@@ -359,7 +354,7 @@ def array(element: Kind, *, nullable_elements: bool) -> Kind:
 def _quoted(element: Kind, item: Any) -> str:
     if item is None:
         return "NULL"
-    text = element.to_cache(item).decode()
+    text = element.to_cache(item)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

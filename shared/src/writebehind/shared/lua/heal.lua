@@ -1,0 +1,32 @@
+-- Set right entries that miss records of another generation and never become clean, because they are written all the time.
+--
+-- KEYS     entries
+-- ARGV[1]  msgpack: the entity's fields, as for write.lua
+-- ARGV[2]  '1' to keep the taint (the entity allows deletes: a pending sum may still hold deltas older than a delete)
+-- ARGV[3]  msgpack, per key: {row exists, {index, value, ...}}
+--
+-- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
+-- then exact.
+local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
+for at, key in ipairs(KEYS) do
+  local found = redis.call('HMGET', key, '#x', '#p')
+  if found[1] and found[2] then
+    local exists, values = rows[at][1], {}
+    for n = 1, #rows[at][2], 2 do values[rows[at][2][n]] = rows[at][2][n + 1] end
+    for index, field in ipairs(fields) do
+      local name, merge, value = field[1], field[2], values[index]
+      local held = redis.call('HMGET', key, name, '~' .. name, '+' .. name)
+      if merge == 'sum' then
+        local base = (value and value ~= '\0') and value or '0'
+        if value or held[3] then redis.call('HSET', key, name, add(base, held[3] or '0')) end
+      elseif merge ~= 'last' then
+        if value and value ~= '\0' then redis.call('HSET', key, name, pick(held[1], value, merge, field[3])) end
+      elseif not held[2] then
+        if value then redis.call('HSET', key, name, value) else redis.call('HDEL', key, name) end
+      end
+    end
+    redis.call('HSET', key, '#c', exists and '1' or '0')
+    if ARGV[2] ~= '1' then redis.call('HDEL', key, '#x') end
+  end
+end
+return 1

@@ -1,0 +1,73 @@
+-- Take back writes that definitely failed, each exactly as far as nothing newer has replaced it.
+--
+-- KEYS     one entry per write
+-- ARGV[1]  msgpack: the entity's fields, as for write.lua
+-- ARGV[2]  msgpack, per key: {version, generation, is delete, sums, undo}; sums {index, delta, ...}, undo as write.lua gave it
+--
+-- The entry is tainted: when nothing is pending any more it is deleted, so whatever could not be told apart here mends itself.
+-- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both.
+local fields, writes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
+
+local function before(key, name, value, mark)
+  while mark do
+    local note = redis.call('HGET', key, '#u:' .. mark .. ':' .. name)
+    if not note then break end
+    local unpacked = cmsgpack.unpack(note)
+    value, mark = unpacked[1], unpacked[2]
+  end
+  return value, mark
+end
+
+local function restore(key, name, value, mark)
+  if value then redis.call('HSET', key, name, value) else redis.call('HDEL', key, name) end
+  if mark then redis.call('HSET', key, '~' .. name, mark) else redis.call('HDEL', key, '~' .. name) end
+end
+
+local function undo_fields(key, version, undo, first)
+  for at = first, #undo, 3 do
+    local name = fields[undo[at]][1]
+    local value, mark = before(key, name, undo[at + 1], undo[at + 2])
+    if redis.call('HGET', key, '~' .. name) == version then
+      restore(key, name, value, mark)
+    else
+      redis.call('HSET', key, '#u:' .. version .. ':' .. name, cmsgpack.pack({value, mark}))
+    end
+  end
+end
+
+local function undo_sums(key, sums)
+  for at = 1, #sums, 2 do
+    local name, delta = fields[sums[at]][1], negate(sums[at + 1])
+    local found = redis.call('HMGET', key, name, '+' .. name)
+    if found[1] and found[1] ~= '\0' then redis.call('HSET', key, name, add(found[1], delta)) end
+    if found[2] then redis.call('HSET', key, '+' .. name, add(found[2], delta)) end
+  end
+end
+
+local function undo_delete(key, version, undo)
+  if redis.call('HGET', key, '#d') ~= version then return end
+  redis.call('HDEL', key, '#d')
+  if undo[1] then redis.call('HSET', key, '#c', undo[1]) else redis.call('HDEL', key, '#c') end
+  for at = 2, #undo, 3 do
+    local name = fields[undo[at]][1]
+    if redis.call('HSETNX', key, name, undo[at + 1]) == 1 and undo[at + 2] then
+      redis.call('HSET', key, '~' .. name, undo[at + 2])
+    end
+  end
+end
+
+for at, key in ipairs(KEYS) do
+  local write = writes[at]
+  local version, found = text(write[1]), redis.call('HMGET', key, '#g', '#p')
+  local pending = (tonumber(found[2]) or 0) - 1
+  if found[1] and tonumber(found[1]) == write[2] then
+    if pending <= 0 then
+      redis.call('DEL', key)
+    else
+      if write[3] then undo_delete(key, version, write[5]) else undo_fields(key, version, write[5], 1) end
+      undo_sums(key, write[4])
+      redis.call('HSET', key, '#p', text(pending), '#x', '1')
+    end
+  end
+end
+return 1

@@ -1,0 +1,181 @@
+"""The cache scripts: what is sent, and what comes back. No I/O: a `Call` is run by whoever has a connection.
+
+Arguments and replies travel as one msgpack blob each: redis-py spends more on a thousand arguments than Valkey on the writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from .declaration import Declaration
+from .fold import Settlement
+from .kinds import CACHE_NULL
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text and the SHA-1 by which the server knows it once loaded."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def read(cls, name: str) -> Script:
+        folder = files(__package__) / "lua"
+        text = (folder / "decimal.lua").read_text() + "\n" + (folder / f"{name}.lua").read_text()
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+WRITE, UNDO, LEASE, FILL, SETTLE, HEAL = (Script.read(name) for name in ("write", "undo", "lease", "fill", "settle", "heal"))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One script call: `keys` are entries, `args` what the script documents."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[bytes | str | int]
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """A write is in the cache. `undo` is what `undo` needs, opaque to everyone else."""
+
+    version: int
+    generation: int
+    undo: list[Any]
+
+
+class NeedsBase(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """An increment needs the row first. With a token, we must load it and fill the entry; else somebody else is doing so."""
+
+    token: str
+
+
+class OutOfRange(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """The sum would leave its column's range; nothing was changed. `index` is the field's position + 1."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A cache entry as read: declared fields in cache form by name, and whether we may fill it."""
+
+    fields: dict[str, str]
+    granted: bool
+
+    @property
+    def version(self) -> int:
+        return int(self.fields.get("#v", "0"))
+
+    @property
+    def present(self) -> bool:
+        return "#v" in self.fields
+
+    @property
+    def complete(self) -> bool:
+        return "#c" in self.fields
+
+
+_decode_write = msgspec.msgpack.Decoder(tuple[int, list[Applied | NeedsBase | OutOfRange]]).decode
+
+Patch = Sequence[tuple[int, str]]  # position of a field and its value in cache form
+
+
+class EntityScripts:
+    """The calls of one declaration."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        self._declaration = declaration
+        # An order is needed for Max and Min, a range only where an increment could leave it.
+        self._fields = _encode([[c.name, c.merge.value, c.kind.order.value, _bound(c.kind.low), _bound(c.kind.high)] for c in declaration.fields])
+        self._ttl_ms = max(1, int(declaration.strategy.ttl_s * 1000))
+
+    def write(self, keys: Sequence[str], patches: Sequence[Patch], *, seen: int, token: str, lease_us: int) -> Call:
+        """Apply patches; an empty one deletes. Reply: `read_write`."""
+        flat = [[part for position, value in patch for part in (position + 1, value)] for patch in patches]
+        return Call(WRITE, keys, (self._fields, seen, _encode(flat), token, lease_us))
+
+    def undo(self, keys: Sequence[str], writes: Sequence[tuple[Applied, Patch]]) -> Call:
+        """Take writes back. `writes` pairs what `read_write` gave with the patch that was sent."""
+        sums = {c.position for c in self._declaration.sums}
+        blob = [
+            [
+                applied.version,
+                applied.generation,
+                not patch,
+                [part for position, value in patch if position in sums for part in (position + 1, value)],
+                applied.undo,
+            ]
+            for applied, patch in writes
+        ]
+        return Call(UNDO, keys, (self._fields, _encode(blob)))
+
+    def lease(self, keys: Sequence[str], *, token: str, lease_us: int) -> Call:
+        """Read entries that may have to be filled. Reply: `read_entries`."""
+        return Call(LEASE, keys, (token, lease_us))
+
+    def fill(self, keys: Sequence[str], rows: Sequence[tuple[bool, int, Patch]], *, token: str) -> Call:
+        """Fill entries from rows: (exists, newest version, fields in cache form). Reply: a list of bool, by `read_flags`."""
+        return Call(FILL, keys, (self._fields, token, self._ttl_ms, _encode([[exists, version, _flat(row)] for exists, version, row in rows])))
+
+    def settle(self, keys: Sequence[str], settlement: Settlement) -> Call:
+        """Lower pending counts after a commit. `keys` are the entries of `settlement`. Reply: `read_indexes`."""
+        sums = [[_sum(value, column.kind.to_cache) for value in values] for column, values in zip(self._declaration.sums, settlement.sums, strict=True)]
+        return Call(SETTLE, keys, (self._fields, self._ttl_ms, _encode([settlement.generations, settlement.counts, sums])))
+
+    def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch]]) -> Call:
+        """Set tainted entries right from rows: (exists, fields in cache form)."""
+        keep = "1" if self._declaration.strategy.deletes else "0"
+        return Call(HEAL, keys, (self._fields, keep, _encode([[exists, _flat(row)] for exists, row in rows])))
+
+
+def read_write(reply: bytes) -> tuple[int, list[Applied | NeedsBase | OutOfRange]]:
+    """The cache's clock in microseconds, and one answer per key."""
+    return _decode_write(reply)
+
+
+def read_entries(reply: bytes) -> list[Entry]:
+    """Entries as `lease` read them."""
+    return [Entry(_pairs(flat), granted) for granted, flat in _decode(reply)]
+
+
+def read_flags(reply: bytes) -> list[bool]:
+    """One bool per key."""
+    return list(_decode(reply))
+
+
+def read_indexes(reply: bytes) -> list[int]:
+    """0-based indexes of keys."""
+    return [index - 1 for index in _decode(reply)]
+
+
+def to_cache(value: Any, encode: Any) -> str:
+    """A Python value, or None, in cache form."""
+    return CACHE_NULL if value is None else str(encode(value))
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return {flat[at]: flat[at + 1] for at in range(0, len(flat), 2)}
+
+
+def _flat(patch: Patch) -> list[int | str]:
+    return [part for position, value in patch for part in (position + 1, value)]
+
+
+def _bound(value: Any) -> str:
+    return "" if value is None else format(value, "f")
+
+
+def _sum(value: Any, encode: Any) -> str:
+    return "" if value is None else str(encode(value))

@@ -16,10 +16,11 @@ import psycopg
 import tenacity
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.fold import Folded, key_getter
+from writebehind.shared.fold import key_getter
 
 from .batch import Batch, Buffer, Limits
 from .database import Writer
+from .settle import Settler
 from .triage import Verdict, triage
 
 log = logging.getLogger("writebehind.flusher")
@@ -46,7 +47,7 @@ class Backoff:
 class Lane:
     """The buffer that is filling, the batch that waits, and the thread that writes.
 
-    `on_committed` is called in the lane's thread with what to settle; `on_outcome` tells the loop. Both must be thread-safe.
+    `on_outcome` is called in the lane's thread and tells the loop.
     """
 
     def __init__(
@@ -54,20 +55,20 @@ class Lane:
         declaration: Declaration,
         topic: str,
         writer: Writer,
+        settler: Settler,
         limits: Limits,
         backoff: Backoff,
         *,
-        on_committed: Callable[[Lane, Folded], None],
         on_outcome: Callable[[Outcome], None],
     ) -> None:
         self.declaration = declaration
         self.topic = topic
-        self.writer = writer
+        self._writer = writer
+        self._settler = settler
         self.buffer = Buffer(topic, limits, key_getter(declaration))
         self.backing_off = False
         self.paused = False  # kept by the loop: whether the lane's partitions are paused
         self._backoff = backoff
-        self._on_committed = on_committed
         self._on_outcome = on_outcome
         self._inbox: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
         self._stopping = threading.Event()
@@ -76,6 +77,7 @@ class Lane:
         self._concluded = 0
 
     def start(self) -> None:
+        self._settler.start()
         self._thread.start()
 
     @property
@@ -105,6 +107,7 @@ class Lane:
         except queue.Full:
             return False
         self._thread.join(timeout_s)
+        self._settler.stop(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -120,7 +123,7 @@ class Lane:
                 outcome = Outcome(self, batch, Verdict.BUG, error)
             self._on_outcome(outcome)
             self._concluded += 1
-        self.writer.disconnect()
+        self._writer.disconnect()
 
     def _flush(self, batch: Batch) -> Outcome:
         """Write a batch, trying for ever while the environment is at fault."""
@@ -136,10 +139,11 @@ class Lane:
             self.backing_off = False
 
     def _attempt(self, batch: Batch) -> Outcome:
+        self._settler.heal()
         try:
-            folded = self.writer.write(batch)
+            folded = self._writer.write(batch)
         except BaseException as error:
-            self.writer.disconnect()
+            self._writer.disconnect()
             verdict = triage(error)
             if verdict is Verdict.FENCED and self._was_committed(batch):
                 return Outcome(self, batch, None)
@@ -148,18 +152,18 @@ class Lane:
                 self.backing_off = True
                 raise _Again from error
             return Outcome(self, batch, verdict, error)
-        self._on_committed(self, folded)
+        self._settler.put(folded.settlement)
         return Outcome(self, batch, None)
 
     def _was_committed(self, batch: Batch) -> bool:
         """Whether an earlier attempt did commit, and only the answer to its COMMIT was lost."""
         try:
-            committed = self.writer.committed(batch)
+            committed = self._writer.committed(batch)
         except psycopg.Error:
-            self.writer.disconnect()
+            self._writer.disconnect()
             return False  # the partitions are claimed again, which finds out
         if committed and batch.folded is not None:
-            self._on_committed(self, batch.folded)
+            self._settler.put(batch.folded.settlement)
         return committed
 
     def _report(self, verdict: Verdict, error: BaseException) -> None:

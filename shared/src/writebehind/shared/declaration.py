@@ -22,7 +22,7 @@ from . import kinds
 from .entity import Entity, Int2, Int4, Json, Key, Last, Max, Merge, Min, Numeric, Strategy, Sum
 from .errors import DeclarationError, InvalidWrite
 from .kinds import Kind, Order
-from .naming import escape_part, join_key
+from .naming import escape_part, join_key, unescape_part
 
 _MERGES: dict[Any, Merge] = {Last: Merge.LAST, Sum: Merge.SUM, Max: Merge.MAX, Min: Merge.MIN}
 _MARKERS = (Key, Last, Sum, Max, Min, Int2, Int4, Json, Numeric)
@@ -112,6 +112,13 @@ class Declaration:
         if len(columns) == 1:
             return list(map(_key_part(self.keys[0].kind), columns[0]))
         return list(map(self.key_text, zip(*columns, strict=True)))
+
+    def parse_key(self, text: str) -> tuple[Any, ...]:
+        """The key (in wire form) whose text this is. Raises ValueError when it is not a key of this entity."""
+        parts = text.split("|")
+        if len(parts) != len(self.keys):
+            raise ValueError(f"a key of {self.name} has {len(self.keys)} parts")
+        return tuple([c.kind.from_cache(unescape_part(part)) for c, part in zip(self.keys, parts, strict=True)])
 
     def check_key(self, key: Any) -> tuple[Any, ...]:
         """The wire form of a caller's key: a value, or a tuple or mapping for a composite key. Raises InvalidWrite."""

@@ -1,0 +1,157 @@
+"""Settling: after a commit the cache learns what is in the database. Best effort; a failure costs a miss, never truth.
+
+A settlement that failed may have been carried out or not, and its entries' pending counts cannot be trusted any more: they are
+deleted as soon as the cache answers, and read from the row again. One thread per lane keeps the order of its commits, which `heal` needs: a pending sum is what was enqueued and not yet settled.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from writebehind.shared import naming
+from writebehind.shared.declaration import Declaration
+from writebehind.shared.fold import Settlement
+from writebehind.shared.scripts import Call, EntityScripts, read_indexes, to_cache
+from writebehind.shared.settings import CacheSettings
+
+log = logging.getLogger("writebehind.flusher")
+
+QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries deleted
+SUSPECT_MAX = 1_000  # failed settlements remembered; beyond that the audit finds the entries
+KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
+
+
+def connect(settings: CacheSettings, name: str) -> redis.Redis:
+    """A client that never sends a command twice: settling counts."""
+    return redis.Redis.from_url(
+        settings.url.get_secret_value(),
+        socket_timeout=max(5.0, settings.timeout_s),  # nobody waits for a settlement: patience is cheaper than a lost one
+        socket_connect_timeout=settings.connect_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        client_name=name,
+    )
+
+
+class Settler:
+    """Settles one lane's commits, in order, in a thread of its own."""
+
+    def __init__(self, declaration: Declaration, settings: CacheSettings, select: Callable[[list[list[Any]]], list[tuple[Any, ...]]]) -> None:
+        self._declaration = declaration
+        self._scripts = EntityScripts(declaration)
+        self._prefix = settings.prefix
+        self._client = connect(settings, f"writebehind-flusher-{declaration.name}")
+        self._select = select
+        self._queue: queue.Queue[Settlement | None] = queue.Queue(QUEUED_MAX)
+        self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
+        self._tainted: set[str] = set()
+        self._suspect: deque[list[str]] = deque(maxlen=SUSPECT_MAX)
+        self._failing = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, settlement: Settlement) -> None:
+        """Settle later. Never waits: a slow cache must not slow the database down."""
+        try:
+            self._queue.put_nowait(settlement)
+        except queue.Full:
+            self._suspect.append(settlement.keys)
+            self._report("the cache is too slow")
+
+    def stop(self, timeout_s: float) -> None:
+        """Settle what is queued, within the time given."""
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+    def heal(self) -> None:
+        """Set tainted entries right that are written all the time. Call between two commits of the lane, in its thread.
+
+        Does nothing unless some entry is tainted and everything committed is settled: only then are row + unsettled deltas exact.
+        """
+        if not self._tainted or self._queue.unfinished_tasks:
+            return
+        texts, self._tainted = sorted(self._tainted), set()
+        try:
+            for at in range(0, len(texts), KEYS_PER_CALL):
+                self._heal(texts[at : at + KEYS_PER_CALL])
+        except (RedisError, OSError, psycopg.Error) as error:
+            log.info("%s: entries not healed (%s); their next flush tries again", self._declaration.name, type(error).__name__)
+
+    def _run(self) -> None:
+        while (settlement := self._queue.get()) is not None:
+            try:
+                self._settle(settlement)
+                self._failing = False
+            except (RedisError, OSError) as error:
+                self._suspect.append(settlement.keys)
+                self._report(type(error).__name__)
+            finally:
+                self._queue.task_done()
+        self._client.close()
+
+    def _forget_suspects(self) -> None:
+        while self._suspect:
+            keys = self._suspect[0]
+            for at in range(0, len(keys), KEYS_PER_CALL):
+                self._client.unlink(*self._entries(keys[at : at + KEYS_PER_CALL]))
+            self._suspect.popleft()
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._forget_suspects()
+        for at in range(0, len(settlement.keys), KEYS_PER_CALL):
+            part = _slice(settlement, at, at + KEYS_PER_CALL)
+            reply = self._call(self._scripts.settle(self._entries(part.keys), part))
+            self._tainted.update(part.keys[index] for index in read_indexes(reply))
+
+    def _heal(self, texts: Sequence[str]) -> None:
+        keys = [self._declaration.parse_key(text) for text in texts]
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        width = len(self._declaration.keys)
+        rows = {self._declaration.key_text(row[:width]): row[width:-1] for row in self._select(columns)}
+        self._call(self._scripts.heal(self._entries(texts), [(text in rows, self._cached(rows.get(text))) for text in texts]))
+
+    def _cached(self, row: Sequence[Any] | None) -> list[tuple[int, str]]:
+        if row is None:
+            return []
+        return [
+            (c.position, to_cache(value if value is None or c.kind.from_db is None else c.kind.from_db(value), c.kind.to_cache))
+            for c, value in zip(self._declaration.fields, row, strict=True)
+        ]
+
+    def _entries(self, texts: Sequence[str]) -> list[str]:
+        return [naming.cache_key(self._prefix, self._declaration.name, text) for text in texts]
+
+    def _call(self, call: Call) -> Any:
+        try:
+            return self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            return self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+
+    def _report(self, reason: str) -> None:
+        level = logging.DEBUG if self._failing else logging.WARNING
+        self._failing = True
+        log.log(level, "%s: entries not settled (%s); they are deleted when the cache answers again", self._declaration.name, reason)
+
+
+def _slice(settlement: Settlement, start: int, end: int) -> Settlement:
+    return Settlement(
+        settlement.keys[start:end],
+        settlement.generations[start:end],
+        settlement.counts[start:end],
+        settlement.versions[start:end],
+        [column[start:end] for column in settlement.sums],
+    )

@@ -7,12 +7,16 @@
     ├── NotApplied          try again later: the write was not applied, and the cache no longer shows it
     │   └── Shed            the same, refused at once because the entity's policy is to shed load
     ├── Unknown             the outcome is not known: applied once or not at all; read before deciding
+    ├── PartlyFailed        some writes of one call failed; it says which
+    ├── DatabaseDown        the read needs the database, which does not answer
     └── ClientClosed        the client was closed, or was opened before a fork
 
 Third-party errors are translated once, in the adapter that talks to that server, by type or code, never by text.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class WritebehindError(Exception):
@@ -61,6 +65,23 @@ class Unknown(WritebehindError):
     def __init__(self, message: str, version: int | None = None) -> None:
         self.version = version
         super().__init__(message)
+
+
+class PartlyFailed(WritebehindError):
+    """Some writes of an `update_many` failed. The others stand.
+
+    `receipts` and `failures` are by index into the call's list; each failure is NotApplied, Unknown or InvalidWrite.
+    """
+
+    def __init__(self, receipts: Mapping[int, object], failures: Mapping[int, Exception]) -> None:
+        self.receipts = receipts
+        self.failures = failures
+        kinds = ", ".join(sorted({type(failure).__name__ for failure in failures.values()}))
+        super().__init__(f"{len(failures)} of {len(failures) + len(receipts)} writes failed ({kinds})")
+
+
+class DatabaseDown(WritebehindError):
+    """The read needs the database, which does not answer; what is complete in the cache is still served."""
 
 
 class ClientClosed(WritebehindError):

@@ -51,7 +51,7 @@ class Statements:
             *("int8" for _ in declaration.versioned),
         )
         self.merge = _text(self._merge())
-        self.select = _text(self._select())
+        self.select = self.select_of(declaration, schema)
         self.delete = _text(self._delete())
         self.reset = _text(self._reset())
         tombstone = sql.Identifier(bookkeeping, "tombstone")
@@ -67,6 +67,17 @@ class Statements:
                 tombstone, sql.Literal(declaration.name)
             )
         )
+
+    @staticmethod
+    def select_of(declaration: Declaration, schema: str | None = None) -> str:
+        """Rows by key: key columns, fields, then the array of versions (or NULL). Parameters: one list per key column."""
+        d = declaration
+        columns: list[Part] = [sql.Identifier("t", c.name) for c in (*d.keys, *d.fields)]
+        columns.append(sql.Identifier("t", d.strategy.versions_column) if d.versioned else sql.NULL)
+        place = schema or d.schema
+        table = sql.Identifier(place, d.table) if place else sql.Identifier(d.table)
+        keys = _unnest([f"k{c.position}" for c in d.keys], [c.kind.param_type for c in d.keys])
+        return _text(sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(sql.SQL(", ").join(columns), table, keys, _join(d)))
 
     def merge_params(self, folded: Folded) -> list[Sequence[Any]]:
         """The parameters of `merge`: one sequence per key column, per field, and per versioned field."""
@@ -92,7 +103,7 @@ class Statements:
             updates.append(sql.SQL("{} = {}").format(self._versions, self._updated_versions()))
             inserts.append((self._versions, self._inserted_versions()))
         statement = sql.SQL("MERGE INTO {} AS t USING {} ON {} WHEN MATCHED THEN UPDATE SET {}").format(
-            self._table, _unnest(names, self.merge_types), self._join(), sql.SQL(", ").join(updates)
+            self._table, _unnest(names, self.merge_types), _join(self._declaration), sql.SQL(", ").join(updates)
         )
         if d.strategy.on_missing == "skip":
             return statement
@@ -133,20 +144,10 @@ class Statements:
         parts = [_source("n", by_slot[slot]) if slot in by_slot else sql.NULL for slot in range(1, max(by_slot) + 1)]
         return sql.SQL("ARRAY[{}]::int8[]").format(sql.SQL(", ").join(parts))
 
-    def _select(self) -> Part:
-        """Rows by key: key columns, fields, then the array of versions (or NULL)."""
-        d = self._declaration
-        columns: list[Part] = [sql.Identifier("t", c.name) for c in (*d.keys, *d.fields)]
-        columns.append(sql.SQL("t.{}").format(self._versions) if d.versioned else sql.NULL)
-        names = [f"k{c.position}" for c in d.keys]
-        return sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(
-            sql.SQL(", ").join(columns), self._table, _unnest(names, self.key_types), self._join()
-        )
-
     def _delete(self) -> Part:
         newest = sql.SQL("COALESCE((SELECT max(v) FROM unnest(t.{}) AS v), 0)").format(self._versions)
         return sql.SQL("DELETE FROM {} AS t USING {} WHERE {} AND {} <= s.d").format(
-            self._table, self._deletes(), self._join(), newest
+            self._table, self._deletes(), _join(self._declaration), newest
         )
 
     def _reset(self) -> Part:
@@ -162,17 +163,12 @@ class Statements:
         if not sets:  # an entity without versions allows no deletes either
             return sql.SQL("SELECT")
         return sql.SQL("UPDATE {} AS t SET {} FROM {} WHERE {}").format(
-            self._table, sql.SQL(", ").join(sets), self._deletes(), self._join()
+            self._table, sql.SQL(", ").join(sets), self._deletes(), _join(self._declaration)
         )
 
     def _deletes(self) -> Part:
         names = [*[f"k{c.position}" for c in self._declaration.keys], "d"]
         return _unnest(names, [*self.key_types, "int8"])
-
-    def _join(self) -> Part:
-        return sql.SQL(" AND ").join(
-            [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _source("k", c)) for c in self._declaration.keys]
-        )
 
     def _slot(self, c: Column) -> Part:
         return sql.SQL("t.{}[{}]").format(self._versions, sql.Literal(self._slots[c.name]))
@@ -186,6 +182,12 @@ class Statements:
     def _default(self, c: Column) -> Part:
         expression = self._defaults.get(c.name)
         return sql.NULL if expression is None else sql.SQL("({})").format(_raw(expression))
+
+
+def _join(declaration: Declaration) -> Part:
+    return sql.SQL(" AND ").join(
+        [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _source("k", c)) for c in declaration.keys]
+    )
 
 
 def _source(prefix: str, c: Column) -> Part:

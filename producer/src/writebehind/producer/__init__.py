@@ -1,0 +1,57 @@
+"""The producer library: what services import."""
+
+from writebehind.shared.entity import Entity, Int2, Int4, Json, Key, Last, Max, Min, Numeric, Sum, WriteBehind
+from writebehind.shared.errors import (
+    ClientClosed,
+    ConfigurationError,
+    DatabaseDown,
+    DeclarationError,
+    InvalidWrite,
+    NotApplied,
+    PartlyFailed,
+    Shed,
+    Unknown,
+    WritebehindError,
+)
+from writebehind.shared.settings import Settings, load_settings
+
+from ._async.client import AsyncClient
+from ._async.receipt import AsyncReceipt
+from ._sync.client import Client
+from ._sync.receipt import Receipt
+from .report import CloseReport
+
+__all__ = [
+    # clients
+    "AsyncClient",
+    "Client",
+    "AsyncReceipt",
+    "Receipt",
+    "CloseReport",
+    # declarations
+    "Entity",
+    "Key",
+    "Last",
+    "Sum",
+    "Max",
+    "Min",
+    "Int2",
+    "Int4",
+    "Numeric",
+    "Json",
+    "WriteBehind",
+    # settings
+    "Settings",
+    "load_settings",
+    # errors
+    "WritebehindError",
+    "InvalidWrite",
+    "ConfigurationError",
+    "DeclarationError",
+    "NotApplied",
+    "Shed",
+    "Unknown",
+    "PartlyFailed",
+    "DatabaseDown",
+    "ClientClosed",
+]

@@ -1,0 +1,122 @@
+"""The cache, as the client sees it: scripts and reads behind a circuit breaker, and entries that are in doubt."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from writebehind.shared.errors import ConfigurationError
+from writebehind.shared.scripts import Call
+from writebehind.shared.settings import CacheSettings
+
+from ..breaker import Breaker
+
+log = logging.getLogger("writebehind.producer")
+
+SUSPECTS_MAX = 100_000  # entries in doubt that are remembered; beyond that the audit finds them
+
+
+class CacheDown(Exception):
+    """The cache did not answer, or was not asked because the breaker is open. `in_doubt`: the call may have been carried out."""
+
+    def __init__(self, in_doubt: bool) -> None:
+        self.in_doubt = in_doubt
+        super().__init__("the cache is not available")
+
+
+class AsyncCache:
+    """A connection pool that never sends a command twice, because scripts count, and a breaker in front of it."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._client = Redis.from_url(
+            settings.url.get_secret_value(),
+            socket_timeout=settings.timeout_s,
+            socket_connect_timeout=settings.connect_timeout_s,
+            max_connections=settings.connections_max,
+            retry=Retry(NoBackoff(), 0),
+            client_name="writebehind-producer",
+        )
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_open_s)
+        self._suspects: dict[str, None] = {}
+
+    def is_suspect(self, key: str) -> bool:
+        """Whether the entry may hold a write that was enqueued a second time under another version: do not serve it."""
+        return key in self._suspects
+
+    async def run(self, call: Call) -> Any:
+        """Run a script. Raises CacheDown; then the entries are in doubt, unless the breaker kept the call back."""
+        self._ask_breaker()
+        try:
+            await self._forget_suspects()
+            reply = await self._evaluate(call)
+        except (RedisError, OSError) as error:
+            self._failed(error)
+            for key in call.keys[: SUSPECTS_MAX - len(self._suspects)]:
+                self._suspects[key] = None
+            raise CacheDown(in_doubt=True) from error
+        except BaseException:
+            self._breaker.failed(time.monotonic())  # cancelled: never leave the breaker waiting for its probe
+            raise
+        self._breaker.succeeded()
+        return reply
+
+    async def read(self, keys: Sequence[str]) -> list[dict[str, str]]:
+        """Entries as they are. Raises CacheDown."""
+        self._ask_breaker()
+        try:
+            await self._forget_suspects()
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.hgetall(key)
+                replies = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self._failed(error)
+            raise CacheDown(in_doubt=False) from error
+        except BaseException:
+            self._breaker.failed(time.monotonic())
+            raise
+        self._breaker.succeeded()
+        return [{name.decode(): value.decode() for name, value in reply.items()} for reply in replies]
+
+    async def check_policy(self) -> None:
+        """Refuse a cache that may evict entries whose writes are still pending. Raises ConfigurationError."""
+        try:
+            policy = (await self._client.config_get("maxmemory-policy")).get("maxmemory-policy")
+        except (RedisError, OSError):
+            return  # down, or CONFIG is not allowed here: `writebehind check` tells
+        if policy is not None and policy.startswith("allkeys"):
+            raise ConfigurationError(
+                f"the cache's maxmemory-policy is {policy}, which may evict entries with pending writes; "
+                "set it to noeviction or to one of volatile-*: CONFIG SET maxmemory-policy volatile-lru"
+            )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _ask_breaker(self) -> None:
+        if not self._breaker.allows(time.monotonic()):
+            raise CacheDown(in_doubt=False)
+
+    def _failed(self, error: Exception) -> None:
+        self._breaker.failed(time.monotonic())
+        log.warning("the cache did not answer (%s)", type(error).__name__)
+
+    async def _forget_suspects(self) -> None:
+        while self._suspects:
+            keys = list(self._suspects)[:1000]
+            await self._client.unlink(*keys)
+            for key in keys:
+                self._suspects.pop(key, None)
+
+    async def _evaluate(self, call: Call) -> Any:
+        try:
+            return await self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            return await self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)

@@ -1,0 +1,195 @@
+"""The client that services use."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from writebehind.shared.declaration import declaration_of
+from writebehind.shared.entity import Entity
+from writebehind.shared.errors import ClientClosed, PartlyFailed, Unknown
+from writebehind.shared.settings import Settings, load_settings
+
+from ..backends.aio import Runtime
+from ..report import CloseReport
+from ..write import Target, Write, check_add, check_delete, check_update
+from .cache import AsyncCache
+from .progress import AsyncProgress
+from .reader import AsyncReader
+from .receipt import AsyncReceipt
+from .rows import AsyncRows
+from .writer import AsyncWriter
+
+log = logging.getLogger("writebehind.producer")
+
+E = TypeVar("E", bound=Entity)
+Wait = Literal["acknowledged", "enqueued"]
+
+
+class AsyncClient:
+    """Reads and writes entities by the strategy each one declares.
+
+    Open it with `async with AsyncClient.open() as client:` or `client = await AsyncClient.open().start()`, after any fork. One client
+    serves all tasks of an event loop; calls that run at the same time share their round trips.
+    """
+
+    def __init__(self, settings: Settings, on_delivery_failed: Callable[[AsyncReceipt, Exception], None] | None = None) -> None:
+        self._settings = settings
+        self._on_delivery_failed = on_delivery_failed
+        self._targets: dict[type[Entity], Target] = {}
+        self._pid = 0
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._undelivered: list[tuple[str, str, int, Exception]] = []
+
+    @classmethod
+    def open(cls, settings: Settings | None = None, *, on_delivery_failed: Callable[[AsyncReceipt, Exception], None] | None = None) -> Self:
+        """A client for these settings (default: the environment's); connect it with `start` or as a context manager.
+
+        on_delivery_failed: told of writes that failed when nobody waited any more (`wait="enqueued"`, or after a time-out).
+        Raises ConfigurationError.
+        """
+        return cls(settings or load_settings(), on_delivery_failed)
+
+    async def start(self) -> Self:
+        """Connect. Raises ConfigurationError when the cache may evict entries with pending writes."""
+        self._pid = os.getpid()
+        self._runtime = Runtime()
+        self._cache = AsyncCache(self._settings.cache)
+        self._rows = AsyncRows(self._settings.database)
+        await self._cache.check_policy()
+        self._reader = AsyncReader(self._settings, self._cache, self._rows)
+        self._writer = AsyncWriter(self._settings, self._cache, self._rows, self._runtime)
+        self._writer.on_failed = self._failed_unattended
+        self._progress = AsyncProgress(self._rows, self._settings.producer.timeout_s)
+        self._state = "open"
+        return self
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self, timeout_s: float | None = None) -> CloseReport:
+        """Stop accepting calls, drain what is under way, and tell what could not be delivered."""
+        if self._state != "open":
+            return CloseReport([])
+        self._state = "closed"
+        await self._runtime.in_thread(self._writer.outbox.close, self._settings.producer.close_timeout_s if timeout_s is None else timeout_s)
+        await self._runtime.join(5.0)
+        await self._cache.close()
+        await self._rows.close()
+        for entity, key, version, failure in self._undelivered:
+            log.error("not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure)
+        return CloseReport(self._undelivered)
+
+    async def update(
+        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None, **patch: Any
+    ) -> AsyncReceipt:
+        """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds, Max and Min compare.
+
+        key: the key's value; a tuple, or a mapping by column, when it is composite.
+        wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way.
+        timeout_s: longest call, in seconds (default: producer.timeout_s).
+        Raises InvalidWrite (nothing written), NotApplied or Shed (nothing applied, try again), Unknown (applied once or not at all).
+        """
+        target = await self._target(entity)
+        return await self._one(target, check_update(target, key, patch, size_max=self._size_max), wait, timeout_s)
+
+    async def add(
+        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None, **deltas: Any
+    ) -> AsyncReceipt:
+        """Add to Sum fields, all in one write. Like `update`, but refuses fields that are not declared Sum."""
+        target = await self._target(entity)
+        return await self._one(target, check_add(target, key, deltas, size_max=self._size_max), wait, timeout_s)
+
+    async def delete(self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None) -> AsyncReceipt:
+        """Delete a row. The entity must be declared with `deletes=True`. Raises as `update` does."""
+        target = await self._target(entity)
+        return await self._one(target, check_delete(target, key), wait, timeout_s)
+
+    async def update_many(
+        self,
+        entity: type[Entity],
+        patches: Iterable[tuple[Any, Mapping[str, Any]]],
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+    ) -> list[AsyncReceipt]:
+        """Many updates of one entity, as (key, patch) pairs; one receipt each, in order.
+
+        All are checked before any is written (InvalidWrite). Raises PartlyFailed when some failed and others did not.
+        """
+        target = await self._target(entity)
+        size_max = self._size_max
+        writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
+        if not writes:
+            return []
+        await self._writer.carry_out(target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s)
+        failures = {index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None}
+        if not failures:
+            return [self._receipt(write) for write in writes]
+        receipts = {index: self._receipt(write) for index, write in enumerate(writes) if index not in failures}
+        raise PartlyFailed(receipts, failures)
+
+    async def get(self, entity: type[E], key: Any, /) -> E | None:
+        """The row as it is with all pending writes, or None. Raises InvalidWrite for a bad key, DatabaseDown."""
+        target = await self._target(entity)
+        found = await self._reader.get_many(target, [target.declaration.check_key(key)])
+        return found[0]  # type: ignore[return-value]  # instances of the class that was asked for
+
+    async def get_many(self, entity: type[E], keys: Sequence[Any], /) -> dict[Any, E]:
+        """The rows that exist, by the keys as given."""
+        target = await self._target(entity)
+        found = await self._reader.get_many(target, [target.declaration.check_key(key) for key in keys])
+        return {key: row for key, row in zip(keys, found, strict=True) if row is not None}  # type: ignore[misc]  # as in get
+
+    async def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> AsyncReceipt:
+        await self._writer.carry_out(target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s)
+        failure = self._failure(write, wait)
+        if failure is not None:
+            raise failure
+        return self._receipt(write)
+
+    def _failure(self, write: Write, wait: Wait) -> Exception | None:
+        failure = write.outcome()
+        if failure is None and wait == "acknowledged" and write.partition == -1:
+            name = write.target.declaration.cls.__name__
+            return Unknown(f"{name}: the broker did not answer in time; the write is applied once or not at all", write.version)
+        return failure
+
+    def _receipt(self, write: Write) -> AsyncReceipt:
+        return AsyncReceipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
+
+    def _failed_unattended(self, write: Write, failure: Exception) -> None:
+        if self._state == "closed":
+            self._undelivered.append((write.target.declaration.name, write.key_text, write.version, failure))
+        if self._on_delivery_failed is not None:
+            try:
+                self._on_delivery_failed(self._receipt(write), failure)
+            except Exception:
+                log.exception("on_delivery_failed raised")
+
+    @property
+    def _size_max(self) -> int:
+        return self._settings.kafka.max_message_bytes
+
+    async def _target(self, entity: type[Entity]) -> Target:
+        self._check_usable()
+        target = self._targets.get(entity)
+        if target is None:
+            target = Target(declaration_of(entity), self._settings.kafka.topic_prefix, self._settings.cache.prefix)
+            await self._runtime.in_thread(self._writer.outbox.check_topic, target.topic)
+            self._targets[entity] = target
+        return target
+
+    def _check_usable(self) -> None:
+        if self._state == "open" and self._pid == os.getpid():
+            return
+        if self._state == "open":
+            raise ClientClosed("this client was opened before the process was forked; open one in each worker, after the fork")
+        raise ClientClosed("this client is closed" if self._state == "closed" else "this client is not started: use `async with`, or start()")

@@ -1,0 +1,177 @@
+"""The database, as the client sees it: rows for reads and bases, progress for receipts, and writes straight through."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from writebehind.shared.declaration import Declaration
+from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, Unknown
+from writebehind.shared.fold import Folded, fold
+from writebehind.shared.record import KEYS
+from writebehind.shared.settings import DatabaseSettings
+from writebehind.shared.statement import Statements
+
+from ..write import Write
+
+log = logging.getLogger("writebehind.producer")
+
+Place = tuple[str, int]
+
+
+class AsyncRows:
+    """A small pool, opened when first needed: a service that only writes may never need the database."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._statements: dict[str, Statements] = {}
+        self._progress = sql.SQL(
+            "SELECT p.topic, p.partition, p.next_offset FROM {} AS p JOIN unnest(%s::text[], %s::int[]) AS s(t, n) "
+            "ON p.topic = s.t AND p.partition = s.n"
+        ).format(sql.Identifier(settings.schema_, "progress"))
+
+    async def select(self, declaration: Declaration, keys: Sequence[tuple[Any, ...]], timeout_s: float) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """Rows by key: the fields, then the array of versions or None. Raises DatabaseDown."""
+        query = Statements.select_of(declaration)
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        width = len(declaration.keys)
+        try:
+            pool = await self._opened()
+            async with pool.connection(timeout=timeout_s) as connection:
+                cursor = await connection.execute(query, columns, binary=True)
+                rows = await cursor.fetchall()
+        except (psycopg.OperationalError, PoolTimeout, OSError) as error:
+            raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
+        except psycopg.Error as error:
+            raise _misconfigured(declaration, error) from error
+        return {row[:width]: row[width:] for row in rows}
+
+    async def progress(self, places: Sequence[Place], timeout_s: float) -> dict[Place, int]:
+        """Per partition the offset below which everything is in the database. Raises DatabaseDown."""
+        topics, partitions = zip(*places, strict=True)
+        try:
+            pool = await self._opened()
+            async with pool.connection(timeout=timeout_s) as connection:
+                cursor = await connection.execute(self._progress, (list(topics), list(partitions)))
+                return {(topic, partition): offset for topic, partition, offset in await cursor.fetchall()}
+        except (psycopg.OperationalError, PoolTimeout, OSError) as error:
+            raise DatabaseDown(f"the database did not answer ({type(error).__name__})") from error
+        except psycopg.Error as error:
+            raise ConfigurationError(
+                f"cannot read {self._settings.schema_}.progress (SQLSTATE {error.sqlstate}): run `writebehind migrate`, and grant SELECT on it"
+            ) from error
+
+    async def write_through(self, declaration: Declaration, writes: Sequence[Write], timeout_s: float) -> Folded:
+        """Write rows now, guarded by their versions, as the flusher would. Raises NotApplied or Unknown."""
+        statements = await self._statements_of(declaration, timeout_s)
+        rows = [_row(write) for write in writes]
+        committing = False
+        try:
+            pool = await self._opened()
+            async with pool.connection(timeout=timeout_s) as connection:
+                await connection.execute("BEGIN")
+                folded = await _apply(connection, declaration, statements, rows)
+                committing = True
+                cursor = await connection.execute("COMMIT")
+                if cursor.statusmessage != "COMMIT":
+                    raise NotApplied(f"{declaration.name}: the database rolled the write back")
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            if committing:
+                raise Unknown(f"{declaration.name}: the database did not answer COMMIT", writes[0].version) from error
+            state = getattr(error, "sqlstate", None) or type(error).__name__
+            raise NotApplied(f"{declaration.name}: the broker is down, and the database refused the write as well ({state})") from error
+        return folded
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def _statements_of(self, declaration: Declaration, timeout_s: float) -> Statements:
+        known = self._statements.get(declaration.name)
+        if known is None:
+            known = self._statements[declaration.name] = await self._load_statements(declaration, timeout_s)
+        return known
+
+    async def _load_statements(self, declaration: Declaration, timeout_s: float) -> Statements:
+        from writebehind.shared import table
+
+        query = (files("writebehind.shared") / "sql" / "table.sql").read_text()
+        slots_query = sql.SQL("SELECT column_name, slot FROM {} WHERE entity = %s").format(sql.Identifier(self._settings.schema_, "slot"))
+        try:
+            pool = await self._opened()
+            async with pool.connection(timeout=timeout_s) as connection:
+                cursor = await connection.execute(query, table.params(declaration))
+                info = table.parse(await cursor.fetchall())
+                cursor = await connection.execute(slots_query, (declaration.name,))
+                slots: Mapping[str, int] = dict(await cursor.fetchall())
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise NotApplied(f"{declaration.name}: neither the broker nor the database takes the write ({type(error).__name__})") from error
+        if info is None or table.problems(declaration, info) or any(c.name not in slots for c in declaration.versioned):
+            raise ConfigurationError(f"{declaration.name}: the table is not as declared; `writebehind migrate --print` shows what is missing")
+        return Statements(
+            declaration,
+            schema=info.schema,
+            column_types={name: column.type_name for name, column in info.columns.items()},
+            defaults={name: column.default_expr for name, column in info.columns.items()},
+            slots=slots,
+            bookkeeping=self._settings.schema_,
+        )
+
+    async def _opened(self) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
+        if self._pool is None:
+            timeout_ms = int(self._settings.statement_timeout_s * 1000)
+            pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+                self._settings.url.get_secret_value(),
+                kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "writebehind-producer"},
+                configure=_configure(timeout_ms),
+                min_size=0,
+                max_size=self._settings.pool_max,
+                open=False,
+                name="writebehind",
+            )
+            await pool.open()
+            self._pool = pool
+        return self._pool
+
+
+def _configure(timeout_ms: int) -> Any:
+    async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+        await connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
+
+    return configure
+
+
+async def _apply(connection: psycopg.AsyncConnection[Any], declaration: Declaration, statements: Statements, rows: Sequence[tuple[Any, ...]]) -> Folded:
+    tombstones: dict[str, int] = {}
+    if declaration.strategy.deletes:
+        texts = [declaration.key_text(row[KEYS : KEYS + len(declaration.keys)]) for row in rows]
+        cursor = await connection.execute(statements.tombstones, (texts,))
+        tombstones = dict(await cursor.fetchall())
+    folded = fold(declaration, rows, tombstones)
+    if folded.deletes:
+        await connection.execute(statements.bury, statements.bury_params(folded))
+        await connection.execute(statements.delete, statements.delete_params(folded))
+        await connection.execute(statements.reset, statements.delete_params(folded))
+    if folded.rows:
+        await connection.execute(statements.merge, [list(column) for column in statements.merge_params(folded)])
+    return folded
+
+
+def _row(write: Write) -> tuple[Any, ...]:
+    """What the flusher would decode from the write's record."""
+    return write.target.codec.decode([write.record()])[0]
+
+
+def _misconfigured(declaration: Declaration, error: psycopg.Error) -> ConfigurationError:
+    return ConfigurationError(
+        f"{declaration.name}: cannot read table {declaration.table} (SQLSTATE {error.sqlstate}); compare it with the declaration: "
+        "`writebehind migrate --print` shows what is missing"
+    )

@@ -1,0 +1,220 @@
+"""The write path: room in the outbox, the cache script, the record, the broker's answer."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaException
+
+from writebehind.shared.errors import DatabaseDown, InvalidWrite, NotApplied, Shed, Unknown
+from writebehind.shared.scripts import Applied, NeedsBase, read_flags, read_write
+from writebehind.shared.settings import Settings
+from writebehind.shared.version import VersionClock
+
+from ..backends.aio import Combiner, Group, Runtime, sleep
+from ..delivery import is_definite
+from ..outbox import Outbox
+from ..overlay import fill_patch
+from ..write import Target, Write
+from .cache import AsyncCache, CacheDown
+from .progress import STRAIGHT_TO_DATABASE
+from .rows import AsyncRows
+
+log = logging.getLogger("writebehind.producer")
+
+KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
+BASE_ATTEMPTS = 3
+BASE_WAIT_S = 0.02  # between two looks at a base that somebody else is loading
+
+
+class AsyncWriter:
+    """Carries checked writes out. One per client."""
+
+    def __init__(self, settings: Settings, cache: AsyncCache, rows: AsyncRows, runtime: Runtime) -> None:
+        self._limits = settings.producer
+        self._lease_us = int(settings.cache.lease_s * 1e6)
+        self._cache = cache
+        self._rows = rows
+        self._runtime = runtime
+        self._clock = VersionClock()
+        self._combiners: dict[str, Combiner[Write]] = {}
+        self.outbox = Outbox(settings, self._deliver)
+        self.on_failed: Callable[[Write, Exception], None] | None = None  # told of failures that no caller waits for
+
+    async def carry_out(self, target: Target, writes: Sequence[Write], *, wait: bool, timeout_s: float) -> None:
+        """Write the cache and enqueue. With `wait`, return when the broker has answered for all, or the time is up.
+
+        What became of each write is on the write; one that is still under way has no answer in its group yet.
+        """
+        deadline = time.monotonic() + timeout_s
+        group = Group(len(writes))
+        group.detached = not wait
+        for write in writes:
+            write.group = group
+        if not await self._admit(target, writes, deadline):
+            return await self._write_through(target, writes, timeout_s)
+        await self._hand_over(target, writes)
+        if wait and not await group.signal.wait(max(0.0, deadline - time.monotonic())):
+            group.detached = True
+
+    async def _admit(self, target: Target, writes: Sequence[Write], deadline: float) -> bool:
+        """Take room in the outbox by the entity's policy. False: write through. Raises Shed or NotApplied; nothing was touched."""
+        policy = target.declaration.strategy.on_broker_down
+        size_bytes = sum([write.size_bytes for write in writes])
+        if policy == "block" or not self.outbox.broker_down:
+            if self.outbox.reserve(len(writes), size_bytes, 0):
+                return True
+            if policy == "block":
+                left_s = max(0.0, deadline - time.monotonic())
+                if await self._runtime.in_thread(self.outbox.reserve, len(writes), size_bytes, left_s):
+                    return True
+                raise NotApplied(f"{target.declaration.cls.__name__}: the broker took nothing for {self._limits.timeout_s:g} s and the buffer is full")
+        if policy == "shed":
+            raise Shed(f"{target.declaration.cls.__name__}: the broker does not keep up; the write was shed, nothing was changed")
+        return False
+
+    async def _hand_over(self, target: Target, writes: Sequence[Write]) -> None:
+        combiner = self._combiners.get(target.topic)
+        if combiner is None:
+            combiner = self._combiners[target.topic] = Combiner(self._apply, KEYS_PER_CALL)
+        waiting = list(writes)
+        for _ in range(BASE_ATTEMPTS):
+            for write in waiting:
+                write.needs_base = None
+            await combiner.submit(waiting)
+            waiting = [write for write in waiting if write.needs_base is not None]
+            if not waiting:
+                return
+            try:
+                await self._load_bases(target, waiting)
+            except (DatabaseDown, CacheDown):
+                break
+        # The base cannot be had now. The delta is what counts; the cache is left alone, and mended when the delta is flushed.
+        for write in waiting:
+            self._enqueue_without_cache(write)
+
+    async def _apply(self, writes: Sequence[Write]) -> None:
+        """One script call for the writes of all concurrent callers, then their records. Must not raise for one of them."""
+        target = writes[0].target
+        keys = [write.entry for write in writes]
+        patches = [write.cache_patch for write in writes]
+        call = target.scripts.write(keys, patches, seen=self._clock.newest, token=secrets.token_hex(8), lease_us=self._lease_us)
+        sent_us = _now_us()
+        try:
+            reply = await self._cache.run(call)
+        except CacheDown:
+            for write in writes:
+                self._enqueue_without_cache(write)
+            return
+        now_us, answers = read_write(reply)
+        self._clock.calibrate(sent_us, _now_us(), now_us)
+        for write, answer in zip(writes, answers, strict=True):
+            if isinstance(answer, Applied):
+                write.applied, write.version = answer, answer.version
+                self._clock.observe(answer.version)
+                self._enqueue(write)
+            elif isinstance(answer, NeedsBase):
+                write.needs_base = answer.token
+            else:
+                column = target.declaration.fields[answer.index - 1]
+                rule = f"would leave the range of {column.kind.name} with this increment"
+                self._fail(write, InvalidWrite(target.declaration.cls.__name__, column.name, "increment", rule))
+
+    async def _load_bases(self, target: Target, writes: Sequence[Write]) -> None:
+        """Load the rows that increments need and fill their entries. Raises DatabaseDown or CacheDown."""
+        ours = {write.entry: write for write in writes if write.needs_base}
+        if not ours:
+            await sleep(BASE_WAIT_S)
+            return
+        rows = await self._rows.select(target.declaration, [write.key for write in ours.values()], self._limits.timeout_s)
+        by_token: dict[str, list[Write]] = {}
+        for write in ours.values():
+            by_token.setdefault(write.needs_base or "", []).append(write)
+        for token, group in by_token.items():
+            patches = [fill_patch(target.declaration, rows.get(write.key)) for write in group]
+            read_flags(await self._cache.run(target.scripts.fill([write.entry for write in group], patches, token=token)))
+
+    def _enqueue_without_cache(self, write: Write) -> None:
+        write.applied = None
+        write.version = self._clock.next(_now_us())
+        self._enqueue(write)
+
+    def _enqueue(self, write: Write) -> None:
+        try:
+            self.outbox.send(write, write.record())
+        except (KafkaException, BufferError) as error:
+            name = write.target.declaration.cls.__name__
+            write.failure = NotApplied(f"{name}: the record could not be handed over ({type(error).__name__}); it was not applied")
+            self.outbox.release([write])
+            self._runtime.spawn(self._take_back, [write])
+
+    def _fail(self, write: Write, error: Exception) -> None:
+        write.failure = error
+        self.outbox.release([write])
+        write.group.one_done()
+
+    def _deliver(self, writes: Sequence[Write]) -> None:
+        """In the outbox's thread: hand a poll round over."""
+        self._runtime.post(self._answered, writes)
+
+    def _answered(self, writes: Sequence[Write]) -> None:
+        refused: list[Write] = []
+        for write in writes:
+            if write.error is None:
+                write.group.one_done()
+            elif is_definite(write.error):
+                refused.append(write)
+            else:
+                self._conclude(write)
+        if refused:
+            self._runtime.spawn(self._take_back, refused)
+
+    async def _take_back(self, writes: Sequence[Write]) -> None:
+        """Undo in the cache what definitely failed, then tell the callers."""
+        by_target: dict[str, list[Write]] = {}
+        for write in writes:
+            if write.applied is not None:
+                by_target.setdefault(write.target.topic, []).append(write)
+        for group in by_target.values():
+            call = group[0].target.scripts.undo([w.entry for w in group], [(w.applied, w.cache_patch) for w in group if w.applied])
+            try:
+                await self._cache.run(call)
+            except CacheDown:
+                log.error("%s: %d refused writes stay in the cache until it answers again", group[0].target.topic, len(group))
+        for write in writes:
+            self._conclude(write)
+
+    def _conclude(self, write: Write) -> None:
+        detached = write.group.detached
+        write.group.one_done()
+        failure = write.outcome()
+        if detached and failure is not None and self.on_failed is not None:
+            self.on_failed(write, failure)
+
+    async def _write_through(self, target: Target, writes: Sequence[Write], timeout_s: float) -> None:
+        """The broker is down: apply to the cache, commit to the database now, settle."""
+        declaration = target.declaration
+        for write in writes:
+            write.version = self._clock.next(_now_us())
+            write.partition = STRAIGHT_TO_DATABASE
+        try:
+            folded = await self._rows.write_through(declaration, writes, timeout_s)
+        except (NotApplied, Unknown) as error:
+            for write in writes:
+                write.failure = error
+                write.group.one_done()
+            return
+        keys = [target.entry(text) for text in folded.settlement.keys]
+        try:
+            await self._cache.run(target.scripts.settle(keys, folded.settlement))
+        except CacheDown:
+            log.warning("%s: %d entries may be older than their rows until the cache answers", target.topic, len(keys))
+        for write in writes:
+            write.group.one_done()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,128 @@
+"""The asyncio side of the backends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Signal:
+    """Set once, awaited by any number of tasks."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout_s: float | None) -> bool:
+        """True when it was set in time."""
+        if self._future.done():
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._future)  # others may wait for it too
+        except TimeoutError:
+            return False
+        return True
+
+
+class Group:
+    """Writes of one call: the signal is set when the last of them has its answer."""
+
+    __slots__ = ("_open", "detached", "signal")
+
+    def __init__(self, count: int) -> None:
+        self._open = count
+        self.signal = Signal()
+        self.detached = False  # nobody waits: failures go to the callback
+
+    def one_done(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self.signal.set()
+
+
+class Runtime:
+    """The event loop a client was opened on."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def post(self, function: Callable[[Any], None], argument: Any) -> None:
+        """Call a function in the loop, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(function, argument)
+        except RuntimeError:
+            return  # the loop was closed under an open client: nobody is left to be told
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Run in the background; `join` waits for it."""
+        task = self._loop.create_task(function(*arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def join(self, timeout_s: float) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
+    async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run something that blocks without blocking the loop."""
+        return await asyncio.to_thread(function, *arguments)
+
+
+class Combiner(Generic[Item]):
+    """Carries out what concurrent callers ask for in as few calls as possible: whatever arrives while one call is under way
+    goes into the next.
+
+    The calls run in a task of their own: a caller that is cancelled leaves nobody else the wrong reply.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Item]], Awaitable[None]], items_max: int) -> None:
+        self._run = run
+        self._items_max = items_max
+        self._waiting: list[tuple[Sequence[Item], asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def submit(self, items: Sequence[Item]) -> None:
+        """Returns when `run` was done with these items; raises what it raised."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((items, done))
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain())
+        await asyncio.shield(done)
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            taken, count = 0, 0
+            for items, _ in self._waiting:
+                if taken and count + len(items) > self._items_max:
+                    break
+                taken, count = taken + 1, count + len(items)
+            group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+            try:
+                await self._run([item for items, _ in group for item in items])
+            except BaseException as error:
+                for _, done in group:
+                    if not done.cancelled():
+                        done.set_exception(error)
+                        done.exception()  # a caller that was cancelled will not look at it
+                if isinstance(error, asyncio.CancelledError):
+                    self._task = None
+                    raise
+            else:
+                for _, done in group:
+                    if not done.done():
+                        done.set_result(None)
+        self._task = None
+
+
+async def sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)

@@ -1,0 +1,146 @@
+"""The outbox: records on their way to the broker. One librdkafka producer and one poll thread per client.
+
+Shared by the asynchronous and the synchronous client. Delivery reports of one poll round are handed over together: waking an
+event loop once per record would cost more than the record.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+from writebehind.shared.errors import ConfigurationError
+from writebehind.shared.settings import Settings, kafka_client_config
+
+from .write import Write
+
+log = logging.getLogger("writebehind.producer")
+
+POLL_S = 0.2
+
+
+class Outbox:
+    """Hands records to librdkafka and counts what is in flight. `deliver` gets the writes of a poll round, in the poll thread."""
+
+    def __init__(self, settings: Settings, deliver: Callable[[Sequence[Write]], None]) -> None:
+        self._limits = settings.producer
+        self._deliver = deliver
+        self._producer = Producer(producer_config(settings), logger=log)
+        self._admin = AdminClient(kafka_client_config(settings))
+        self._done: list[Write] = []
+        self._lock = threading.Lock()
+        self._records = 0
+        self._bytes = 0
+        self._answered_at = time.monotonic()
+        self._room = threading.Condition(self._lock)
+        self._closing = False
+        self._thread = threading.Thread(target=self._poll, name="writebehind outbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Records handed over and not answered."""
+        return self._records
+
+    @property
+    def broker_down(self) -> bool:
+        """Records wait, and none was answered for a while."""
+        return self._records > 0 and time.monotonic() - self._answered_at > self._limits.broker_down_after_s
+
+    def reserve(self, records: int, size_bytes: int, timeout_s: float) -> bool:
+        """Take room for records, blocking the calling thread until there is some. False when there was none in time."""
+        with self._room:
+            if not self._room.wait_for(lambda: self._fits(records, size_bytes), timeout_s):
+                return False
+            if self._records == 0:
+                self._answered_at = time.monotonic()
+            self._records += records
+            self._bytes += size_bytes
+            return True
+
+    def release(self, writes: Sequence[Write]) -> None:
+        """Give back the room of writes that were answered, or never handed over."""
+        with self._room:
+            self._records -= len(writes)
+            self._bytes -= sum([write.size_bytes for write in writes])
+            self._room.notify_all()
+
+    def _fits(self, records: int, size_bytes: int) -> bool:
+        if self._records == 0:
+            return True  # even what is larger than the bound can go alone
+        return self._records + records <= self._limits.max_in_flight and self._bytes + size_bytes <= self._limits.max_in_flight_bytes
+
+    def send(self, write: Write, record: bytes) -> None:
+        """Hand one record over. Raises KafkaException, or BufferError, when librdkafka does not take it: definite."""
+        write.on_delivery = self._done.append
+        self._producer.produce(write.target.topic, record, write.key_text.encode(), on_delivery=write.delivered)
+
+    def check_topic(self, topic: str) -> None:
+        """Look at a topic before its first use. Raises ConfigurationError; a broker that does not answer is no finding."""
+        try:
+            known = self._producer.list_topics(topic, timeout=2).topics[topic]
+            settings = self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=2) if known.error is None else {}
+            required = max((int(future.result()["min.insync.replicas"].value) for future in settings.values()), default=1)
+        except (KafkaException, KeyError):
+            return
+        if known.error is not None:
+            if known.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise ConfigurationError(f"there is no topic {topic!r}: create it with `writebehind migrate`")
+            return
+        replicas = min((len(partition.replicas) for partition in known.partitions.values()), default=1)
+        if required > replicas:
+            raise ConfigurationError(
+                f"topic {topic!r} asks for min.insync.replicas={required} and has {replicas} replicas: no write could ever be acknowledged; "
+                "lower the one or raise the other"
+            )
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for what is in flight, then give up: what was never sent fails for certain, the rest is unknown."""
+        with self._room:
+            self._room.wait_for(lambda: self._records == 0, timeout_s)
+        if self._records:
+            self._producer.purge(in_queue=True, in_flight=True, blocking=True)
+            with self._room:
+                self._room.wait_for(lambda: self._records == 0, 5.0)
+        self._closing = True
+        self._thread.join(POLL_S + 5.0)
+
+    def _poll(self) -> None:
+        while not self._closing:
+            self._producer.poll(POLL_S)
+            if self._done:
+                # Callbacks run inside poll only, so nobody appends while the list is taken.
+                done = self._done.copy()
+                self._done.clear()
+                self._answered_at = time.monotonic()
+                self._deliver(done)
+                self.release(done)
+
+
+def producer_config(settings: Settings) -> dict[str, object]:
+    """librdkafka's settings for the producer; what the protocol depends on cannot be overridden."""
+    limits = settings.producer
+    return {
+        "linger.ms": limits.linger_ms,
+        "delivery.timeout.ms": int(limits.delivery_timeout_s * 1000),
+        **kafka_client_config(settings),
+        # We bound what is in flight ourselves and tell the caller; librdkafka's own bound must never be the first.
+        "queue.buffering.max.messages": 0,
+        "queue.buffering.max.kbytes": limits.max_in_flight_bytes // 1024 * 4,
+        "message.max.bytes": settings.kafka.max_message_bytes,
+        "client.id": "writebehind-producer",
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "allow.auto.create.topics": False,
+        "error_cb": _log_error,
+    }
+
+
+def _log_error(error: KafkaError) -> None:
+    log.warning("kafka: %s", error.name())

@@ -1,0 +1,142 @@
+# Everything is done through these targets; each sets up what it needs first. `make help` lists them.
+# The machine needs Python >= 3.11 and make. No C compiler, no Docker, no Java, no node.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+MEMBERS := shared producer flusher compose/embedded
+MANIFESTS := pyproject.toml $(MEMBERS:%=%/pyproject.toml)
+STAMP := $(VENV)/.installed
+
+# pyright asks the package index for a newer version of itself at each start; the lock decides that here.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# An activated environment of something else must not be the one that is changed.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+
+.PHONY: help
+help: ## List the targets
+	@printf 'usage: make TARGET [ARGS="..."]\n\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 19
+
+##### Set up
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with the locked dependencies and the four distributions, editable
+
+# uv itself comes by pip, with its hash; it then installs the rest.
+$(UV): locks/uv.txt
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is older than Python 3.11: name another one, as in make install PYTHON=python3.12" >&2; exit 2; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { set -x; $(PYTHON) -m venv --clear $(VENV); }
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement locks/uv.txt
+	@touch $@
+
+# Building is not isolated, because an isolated build fetches its backend from the index, past the lock.
+$(STAMP): $(UV) locks/dev.txt locks/demo.txt $(MANIFESTS)
+	$(UV) pip sync --quiet --python $(PY) --require-hashes locks/dev.txt locks/uv.txt
+	$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation --require-hashes --requirement locks/demo.txt
+	$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation $(MEMBERS:%=--editable %)
+	@touch $@
+
+##### Check
+
+.PHONY: lint
+lint: $(STAMP) lock-check ## Check style, types, locks and the generated code
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check --quiet || { $(PY) -m ruff format --diff --quiet; echo "run: make fmt" >&2; exit 1; }
+	$(PY) -m mypy
+	$(PY) -m pyright
+	@if [ -f producer/unasync.py ]; then set -x; $(PY) producer/unasync.py --check; fi
+
+.PHONY: fmt
+fmt: $(STAMP) ## Format the code and mend what ruff can mend safely
+	$(PY) -m ruff check --fix-only --exit-zero --quiet
+	$(PY) -m ruff format
+
+.PHONY: unasync
+unasync: $(STAMP) ## Generate the synchronous producer from the asynchronous one
+	$(PY) producer/unasync.py
+
+.PHONY: test
+test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS="-k fold -x"
+	$(PY) -m pytest tests/unit tests/properties tests/integration tests/examples $(ARGS)
+
+##### See and measure
+
+.PHONY: demo
+demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
+	$(VENV)/bin/writebehind demo $(ARGS)
+
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory
+bench: bench-flush bench-produce bench-latency bench-memory ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+
+bench-flush: $(STAMP) ## Flusher against what one bare connection can do
+	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
+
+bench-produce: $(STAMP) ## Acknowledged writes per second of one process
+	$(PY) -m tests.benchmarks.bench_produce $(ARGS)
+
+bench-latency: $(STAMP) ## An acknowledged write beside a plain UPDATE and COMMIT
+	$(PY) -m tests.benchmarks.bench_latency $(ARGS)
+
+bench-memory: $(STAMP) ## Memory of producer and flusher over many messages
+	$(PY) -m tests.benchmarks.bench_memory $(ARGS)
+
+##### Locks
+
+# What each lock is made from. Images get the versions that the tests ran with: dev's. The demo's data goes without
+# dependencies, because it names pandas and only its CSV file is read.
+NEW := .cache/locks
+INPUTS_dev := --group pyproject.toml:dev $(MEMBERS:%=%/pyproject.toml)
+INPUTS_producer := shared/pyproject.toml producer/pyproject.toml --constraints $(NEW)/dev.txt --no-annotate
+INPUTS_flusher := flusher/pyproject.toml $(INPUTS_producer)
+INPUTS_demo := --group pyproject.toml:demo --no-deps
+INPUTS_uv := --group pyproject.toml:uv
+LOCKS := dev producer flusher demo uv
+OWN := writebehind-shared writebehind-producer writebehind-flusher writebehind-embedded
+
+# $(call compile,OPTIONS) makes the locks anew in a folder beside. What a lock pins already stays as long as it fits the
+# inputs: a lock changes when they do, not when something was published.
+define compile
+@rm -rf $(NEW) && mkdir -p $(NEW) && cp locks/*.txt $(NEW)
+$(foreach lock,$(LOCKS),@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --custom-compile-command "make lock" $(OWN:%=--no-emit-package %) \
+    $(INPUTS_$(lock)) --output-file $(NEW)/$(lock).txt $(1)
+)
+@! grep -nE '://|index-url|find-links' $(NEW)/*.txt || { echo "a lock names a host or a folder" >&2; exit 1; }
+endef
+
+# A lock that stays the same keeps its time, so that nothing is installed again.
+.PHONY: lock
+lock: $(UV) ## Bring locks/ in line with what the pyproject.toml files ask for
+	$(call compile,$(ARGS))
+	@for lock in $(LOCKS); do \
+	    cmp -s $(NEW)/$$lock.txt locks/$$lock.txt || { cp $(NEW)/$$lock.txt locks/ && echo "locks/$$lock.txt changed"; }; done
+
+.PHONY: upgrade
+upgrade: ## Lock the newest versions that the pyproject.toml files allow
+	@$(MAKE) --no-print-directory lock ARGS=--upgrade
+
+.PHONY: lock-check
+lock-check: $(UV) ## Fail when locks/ is not what `make lock` would write
+	$(call compile)
+	@diff -r locks $(NEW) || { echo "locks/ is not current: run make lock" >&2; exit 1; }
+
+##### Clean
+
+.PHONY: clean
+clean: ## Remove caches and built files
+	rm -rf .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find $(MEMBERS) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## Remove .venv as well
+	rm -rf $(VENV)

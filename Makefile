@@ -54,7 +54,7 @@ lint: $(STAMP) lock-check ## Check style, types, locks and the generated code
 	$(PY) -m ruff format --check --quiet || { $(PY) -m ruff format --diff --quiet; echo "run: make fmt" >&2; exit 1; }
 	$(PY) -m mypy
 	$(PY) -m pyright
-	@if [ -f producer/unasync.py ]; then set -x; $(PY) producer/unasync.py --check; fi
+	$(PY) producer/unasync.py --check
 
 .PHONY: fmt
 fmt: $(STAMP) ## Format the code and mend what ruff can mend safely

@@ -55,7 +55,7 @@ class Outbox:
     def reserve(self, records: int, size_bytes: int, timeout_s: float) -> bool:
         """Take room for records, blocking the calling thread until there is some. False when there was none in time."""
         with self._room:
-            if not self._room.wait_for(lambda: self._fits(records, size_bytes), timeout_s):
+            if not self._fits(records, size_bytes) and not self._room.wait_for(lambda: self._fits(records, size_bytes), timeout_s):
                 return False
             if self._records == 0:
                 self._answered_at = time.monotonic()

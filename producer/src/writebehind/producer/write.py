@@ -27,6 +27,7 @@ class Target:
         self.declaration = declaration
         self.topic = naming.topic(topic_prefix, declaration.name)
         self.codec = Codec(declaration)
+        self.key_text = declaration.key_text
         self.scripts = EntityScripts(declaration)
         self._entry_start, self._entry_end = naming.cache_key(cache_prefix, declaration.name, "\0").split("\0")
 
@@ -38,42 +39,24 @@ class Target:
 class Write:
     """A write, from the checked call to the broker's answer. `group` is told when the answer is there."""
 
-    __slots__ = (
-        "applied",
-        "cache_patch",
-        "entry",
-        "error",
-        "failure",
-        "group",
-        "key",
-        "key_text",
-        "needs_base",
-        "offset",
-        "on_delivery",
-        "partition",
-        "size_bytes",
-        "target",
-        "version",
-        "wire_patch",
-    )
+    version = 0
+    partition = -1
+    offset = -1
+    applied: Applied | None = None  # None: the cache was not written
+    needs_base: str | None = None  # a token, or '' when somebody else is loading the base
+    error: KafkaError | None = None
+    failure: Exception | None = None  # what ended the write before it was handed over
+    group: Any = None
+    on_delivery: Any = None
 
-    def __init__(self, target: Target, key: tuple[Any, ...], wire: list[tuple[int, Any]], cached: list[tuple[int, str]]) -> None:
+    def __init__(self, target: Target, key: tuple[Any, ...], wire: list[tuple[int, Any]], cached: list[tuple[int, str]], size_bytes: int) -> None:
         self.target = target
         self.key = key
-        self.key_text = target.declaration.key_text(key)
-        self.entry = target.entry(self.key_text)
+        self.key_text = text = target.key_text(key)
+        self.entry = target.entry(text)
         self.wire_patch = wire
         self.cache_patch = cached
-        self.size_bytes = 0
-        self.applied: Applied | None = None  # None: the cache was not written
-        self.needs_base: str | None = None  # a token, or '' when somebody else is loading the base
-        self.version = 0
-        self.partition = -1
-        self.offset = -1
-        self.error: KafkaError | None = None
-        self.failure: Exception | None = None  # what ended the write before it was handed over
-        self.group: Any = None
-        self.on_delivery: Any = None
+        self.size_bytes = size_bytes + len(text)
 
     def record(self) -> bytes:
         """The record to enqueue, under the version that was assigned."""
@@ -106,16 +89,22 @@ def check_update(target: Target, key: Any, patch: Mapping[str, Any], *, size_max
     wire_key = declaration.check_key(key)
     wire: list[tuple[int, Any]] = []
     cached: list[tuple[int, str]] = []
+    size_bytes = RECORD_OVERHEAD_BYTES
     for column, value in declaration.check_patch(patch):
+        position = column.position
         if value is None:
-            wire.append((column.position, None))
-            cached.append((column.position, CACHE_NULL))
-        else:
-            kind = column.kind
-            text = kind.to_cache(value)
-            wire.append((column.position, value if kind.to_wire is None else kind.to_wire(value)))
-            cached.append((column.position, text))
-    return _sized(Write(target, wire_key, wire, cached), size_max)
+            wire.append((position, None))
+            cached.append((position, CACHE_NULL))
+            continue
+        kind = column.kind
+        text = kind.to_cache(value)
+        wire.append((position, value if kind.to_wire is None else kind.to_wire(value)))
+        cached.append((position, text))
+        size_bytes += len(text)
+    write = Write(target, wire_key, wire, cached, size_bytes)
+    if write.size_bytes * 4 > size_max:  # a character has at most four bytes: only a write near the limit is measured
+        _measure(write, size_max)
+    return write
 
 
 def check_add(target: Target, key: Any, patch: Mapping[str, Any], *, size_max: int) -> Write:
@@ -133,16 +122,13 @@ def check_delete(target: Target, key: Any) -> Write:
     declaration = target.declaration
     if not declaration.strategy.deletes:
         raise InvalidWrite(declaration.cls.__name__, None, "delete", "deletes must be declared: WriteBehind(deletes=True)")
-    return Write(target, declaration.check_key(key), [], [])
+    return Write(target, declaration.check_key(key), [], [], RECORD_OVERHEAD_BYTES)
 
 
-def _sized(write: Write, size_max: int) -> Write:
-    # The cache form is about as long as the record's; only a write near the limit is worth encoding twice.
-    write.size_bytes = RECORD_OVERHEAD_BYTES + len(write.key_text) + sum([len(text) for _, text in write.cache_patch])
-    if write.size_bytes * 4 > size_max:  # a character has at most four bytes
-        size = len(write.target.codec.encode(2**60, 2**60, write.key, write.wire_patch)) + len(write.key_text.encode()) + RECORD_OVERHEAD_BYTES
-        if size > size_max:
-            name = write.target.declaration.cls.__name__
-            raise InvalidWrite(name, None, "patch", f"the record would have {size} bytes, the topic allows {size_max} (kafka.max_message_bytes)")
-        write.size_bytes = size
-    return write
+def _measure(write: Write, size_max: int) -> None:
+    record = write.target.codec.encode(2**60, 2**60, write.key, write.wire_patch)
+    write.size_bytes = len(record) + len(write.key_text.encode()) + RECORD_OVERHEAD_BYTES
+    if write.size_bytes > size_max:
+        name = write.target.declaration.cls.__name__
+        rule = f"the record would have {write.size_bytes} bytes, the topic allows {size_max} (kafka.max_message_bytes)"
+        raise InvalidWrite(name, None, "patch", rule)

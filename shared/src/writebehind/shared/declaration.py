@@ -122,6 +122,8 @@ class Declaration:
 
     def check_key(self, key: Any) -> tuple[Any, ...]:
         """The wire form of a caller's key: a value, or a tuple or mapping for a composite key. Raises InvalidWrite."""
+        if len(self.keys) == 1 and type(key) in (int, str):  # by far the most frequent
+            return (self._wire(self.keys[0], key),)
         if isinstance(key, Mapping):
             if set(key) != {c.name for c in self.keys}:
                 raise self._invalid(None, key, f"the key must have exactly {', '.join(c.name for c in self.keys)}")

@@ -54,27 +54,30 @@ class AsyncWriter:
         group.detached = not wait
         for write in writes:
             write.group = group
-        if not await self._admit(target, writes, deadline):
+        size_bytes = sum([write.size_bytes for write in writes])
+        free = target.declaration.strategy.on_broker_down == "block" or not self.outbox.broker_down
+        if not (free and self.outbox.reserve(len(writes), size_bytes, 0)) and not await self._admit(target, len(writes), size_bytes, deadline):
             return await self._write_through(target, writes, timeout_s)
         await self._hand_over(target, writes)
         if wait and not await group.signal.wait(max(0.0, deadline - time.monotonic())):
             group.detached = True
 
-    async def _admit(self, target: Target, writes: Sequence[Write], deadline: float) -> bool:
-        """Take room in the outbox by the entity's policy. False: write through. Raises Shed or NotApplied; nothing was touched."""
-        policy = target.declaration.strategy.on_broker_down
-        size_bytes = sum([write.size_bytes for write in writes])
-        if policy == "block" or not self.outbox.broker_down:
-            if self.outbox.reserve(len(writes), size_bytes, 0):
-                return True
-            if policy == "block":
+    async def _admit(self, target: Target, records: int, size_bytes: int, deadline: float) -> bool:
+        """There is no room, or the broker is down: the entity's policy. True: there is room now. False: write through.
+
+        Raises Shed or NotApplied; nothing was touched.
+        """
+        name = target.declaration.cls.__name__
+        match target.declaration.strategy.on_broker_down:
+            case "through":
+                return False
+            case "shed":
+                raise Shed(f"{name}: the broker does not keep up; the write was shed, nothing was changed")
+            case _:
                 left_s = max(0.0, deadline - time.monotonic())
-                if await self._runtime.in_thread(self.outbox.reserve, len(writes), size_bytes, left_s):
+                if await self._runtime.in_thread(self.outbox.reserve, records, size_bytes, left_s):
                     return True
-                raise NotApplied(f"{target.declaration.cls.__name__}: the broker took nothing for {self._limits.timeout_s:g} s and the buffer is full")
-        if policy == "shed":
-            raise Shed(f"{target.declaration.cls.__name__}: the broker does not keep up; the write was shed, nothing was changed")
-        return False
+                raise NotApplied(f"{name}: the broker does not keep up and the buffer stayed full; nothing was changed")
 
     async def _hand_over(self, target: Target, writes: Sequence[Write]) -> None:
         combiner = self._combiners.get(target.topic)
@@ -195,7 +198,7 @@ class AsyncWriter:
             self.on_failed(write, failure)
 
     async def _write_through(self, target: Target, writes: Sequence[Write], timeout_s: float) -> None:
-        """The broker is down: apply to the cache, commit to the database now, settle."""
+        """The broker is down: commit to the database now, and let the cache forget what it holds of these rows."""
         declaration = target.declaration
         for write in writes:
             write.version = self._clock.next(_now_us())

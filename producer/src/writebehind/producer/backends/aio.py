@@ -12,24 +12,29 @@ Item = TypeVar("Item")
 class Signal:
     """Set once, awaited by any number of tasks."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("_set", "_waiting")
 
     def __init__(self) -> None:
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._set = False
+        self._waiting: list[asyncio.Future[None]] = []
 
     def set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        self._set = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def wait(self, timeout_s: float | None) -> bool:
         """True when it was set in time."""
-        if self._future.done():
+        if self._set:
             return True
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.shield(self._future)  # others may wait for it too
+                await waiting
         except TimeoutError:
-            return False
+            return self._set
         return True
 
 
@@ -97,7 +102,7 @@ class Combiner(Generic[Item]):
         self._waiting.append((items, done))
         if self._task is None:
             self._task = asyncio.create_task(self._drain())
-        await asyncio.shield(done)
+        await done
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -111,9 +116,8 @@ class Combiner(Generic[Item]):
                 await self._run([item for items, _ in group for item in items])
             except BaseException as error:
                 for _, done in group:
-                    if not done.cancelled():
+                    if not done.done():  # else its caller was cancelled
                         done.set_exception(error)
-                        done.exception()  # a caller that was cancelled will not look at it
                 if isinstance(error, asyncio.CancelledError):
                     self._task = None
                     raise

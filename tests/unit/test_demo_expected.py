@@ -112,7 +112,11 @@ def test_equal_rows_have_no_difference(archive: Path) -> None:
 
 def test_a_wrong_value_a_missing_row_and_an_extra_row_are_differences(archive: Path) -> None:
     expected, _ = recompute(archive)
-    found = {**expected, ("JFK", "BOS"): {**expected["JFK", "BOS"], "flights": 2}, ("JFK", "XXX"): row(1, 0, 0, 0, None)}
+    found = {
+        **expected,
+        ("JFK", "BOS"): {**expected["JFK", "BOS"], "flights": 2},
+        ("JFK", "XXX"): row(1, 0, 0, 0, None),
+    }
     del found["EWR", "LGA"]
 
     differences = compare("cache", "routes", expected, found).differences
@@ -127,7 +131,9 @@ def test_a_wrong_value_a_missing_row_and_an_extra_row_are_differences(archive: P
 def test_a_missing_package_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "DISTRIBUTION", "a-package-that-is-not-there")
 
-    with pytest.raises(EmbeddedError, match=r"a-package-that-is-not-there, is not installed\nwhat to do: run `make install`"):
+    with pytest.raises(
+        EmbeddedError, match=r"a-package-that-is-not-there, is not installed\nwhat to do: run `make install`"
+    ):
         dataset.archive()
 
 

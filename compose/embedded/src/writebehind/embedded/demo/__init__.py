@@ -1,1 +1,1 @@
-"""The demo: a year of real departures through the whole path, a flusher killed on the way, every row checked at the end."""
+"""The demo: a year of real departures through the whole path, a flusher killed on the way, every row checked."""

@@ -1,4 +1,4 @@
-"""`writebehind demo`: the command line of the demo. What it needs is imported when it is called, not when the CLI starts."""
+"""`writebehind demo`: its command line. What the demo needs is imported when it is called, not when the CLI starts."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def demo(
 ) -> None:
     """Replay 336,776 real departures through the whole path, kill the flusher half-way, check every row.
 
-    Starts Kafka, PostgreSQL and Valkey, or uses those that the settings name, in a schema, topics and keys of its own that are
-    removed at the end. Exit code 0: every row is exact; 1: not; 2: it could not run.
+    Starts Kafka, PostgreSQL and Valkey, or uses those that the settings name, in a schema, topics and keys of its own
+    that are removed at the end. Exit code 0: every row is exact; 1: not; 2: it could not run.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: everything is cleaned up
     try:

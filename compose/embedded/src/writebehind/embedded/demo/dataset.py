@@ -20,7 +20,7 @@ MISSING: Final = "NA"
 
 
 class Departure(NamedTuple):
-    """One departure. `delay_min` is negative when it left early; None: it was cancelled, and `at` is when it was due."""
+    """One departure. `delay_min` is negative when it left early, None when it was cancelled (`at`: it was due)."""
 
     at: datetime
     origin: str
@@ -30,7 +30,7 @@ class Departure(NamedTuple):
 
 
 def archive() -> Path:
-    """Where `flights.csv.zip` of the installed distribution lies; the package itself is not imported: it loads pandas."""
+    """Where the installed distribution has its `flights.csv.zip`; the package itself would load pandas."""
     try:
         files = importlib.metadata.files(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -60,8 +60,8 @@ def departures(lines: Iterable[Mapping[str, str]], limit: int | None = None) -> 
 
 
 def _departure(line: Mapping[str, str]) -> Departure:
-    # `time_hour` is the hour it was due, in UTC. The local clock times of the other columns repeat an hour in November, and
-    # say nothing of the day when a delay runs past midnight; the time it was due plus the delay is exact.
+    # `time_hour` is the hour it was due, in UTC. The local clock times of the other columns repeat an hour in November,
+    # and say nothing of the day when a delay runs past midnight; the time it was due plus the delay is exact.
     due = datetime.fromisoformat(line["time_hour"]) + timedelta(minutes=int(line["minute"]))
     delay_min = None if line["dep_delay"] == MISSING else int(line["dep_delay"])
     return Departure(

@@ -9,7 +9,7 @@ from writebehind.shared.entity import Entity, Key, Last, Max, Sum, WriteBehind
 
 
 class Route(Entity, table="routes", strategy=WriteBehind(flush_delay_s=0.2)):
-    """A route out of New York. Early departures count as negative minutes, cancelled ones as flights without a delay."""
+    """A route out of New York. Early departures count as negative minutes, cancelled ones have no delay."""
 
     origin: Annotated[str, Key]
     dest: Annotated[str, Key]

@@ -1,4 +1,4 @@
-"""What must come out, recomputed from the lines of the CSV file by plain code that shares nothing with the path it checks."""
+"""What must come out, recomputed from the CSV file by plain code that shares nothing with the path it checks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def expected_rows(
 ) -> tuple[dict[Key, Row], dict[Key, Row]]:
     """Rows by key of `routes` and of `aircraft` after the first `limit` departures in order of time.
 
-    Every departure counts for its route. An aircraft's row counts those whose tail number is known: the 2,512 of 336,776
-    that have none were cancelled before an aircraft was assigned. A cancelled departure is a flight of its route and
-    aircraft at the time it was due, but has no delay and is nobody's last departure.
+    Every departure counts for its route. An aircraft's row counts those whose tail number is known: the 2,512 of
+    336,776 that have none were cancelled before an aircraft was assigned. A cancelled departure is a flight of its
+    route and aircraft at the time it was due, but has no delay and is nobody's last departure.
     """
     routes: dict[Key, Row] = {}
     aircraft: dict[Key, Row] = {}
@@ -47,8 +47,7 @@ def _flights(lines: Iterable[Mapping[str, str]]) -> list[Flight]:
 def _count(rows: dict[Key, Row], key: Key, delay: str, last: Row) -> None:
     row = rows.get(key)
     if row is None:
-        row = {"flights": 0, "cancelled": 0, "delay_minutes": 0, "worst_delay": None, **dict.fromkeys(last)}
-        rows[key] = row
+        row = rows[key] = {"flights": 0, "cancelled": 0, "delay_minutes": 0, "worst_delay": None, **dict.fromkeys(last)}
     row["flights"] += 1
     if delay == "NA":
         row["cancelled"] += 1

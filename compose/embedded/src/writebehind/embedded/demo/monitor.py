@@ -17,7 +17,9 @@ _ROWS = (
     "WHERE schemaname = current_schema() AND relname IN ('routes', 'aircraft')"
 )
 # The flusher calls this function once per transaction, and a transaction has one statement for rows.
-_STATEMENTS = "SELECT COALESCE(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = %s AND funcname = 'advance'"
+_STATEMENTS = (
+    "SELECT COALESCE(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = %s AND funcname = 'advance'"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from writebehind.embedded.demo.compare import Comparison
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome as `--json` prints it. `rows` are those of both tables; `differences` counts Postgres and the cache."""
+    """What `--json` prints. `rows` are those of both tables; `differences` are those of Postgres and of the cache."""
 
     exact: bool
     departures: int
@@ -27,7 +27,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result, the comparison of each table in each place, the seconds it took since the servers were up, its settings."""
+    """The result, the comparison of each table in each place, the seconds since the servers were up, the settings."""
 
     result: Result
     comparisons: Sequence[Comparison]

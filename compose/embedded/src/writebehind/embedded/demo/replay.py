@@ -12,7 +12,7 @@ from writebehind.embedded.demo.entities import Aircraft, Route
 from writebehind.shared.entity import Entity
 
 if TYPE_CHECKING:
-    from writebehind.producer import AsyncClient, Receipt
+    from writebehind.producer import AsyncClient, AsyncReceipt
 
 Write = tuple[Hashable, dict[str, Any]]  # key and patch
 
@@ -27,9 +27,9 @@ class Tally:
 
     departures: int = 0
     acknowledged: int = 0
-    last: dict[tuple[str, int], Receipt] = field(default_factory=dict)
+    last: dict[tuple[str, int], AsyncReceipt] = field(default_factory=dict)
 
-    def note(self, receipts: Sequence[Receipt]) -> None:
+    def note(self, receipts: Sequence[AsyncReceipt]) -> None:
         self.acknowledged += len(receipts)
         for receipt in receipts:
             place = receipt.topic, receipt.partition
@@ -42,7 +42,7 @@ def writes(departure: Departure) -> tuple[dict[str, Any], dict[str, Any] | None]
     """The patches of a departure: its route's, and its aircraft's unless the tail number is not known."""
     delay = departure.delay_min
     if delay is None:
-        # Each patch holds what it changes and nothing else: a cancelled departure leaves delays and the last departure alone.
+        # A patch holds what it changes and nothing else: a cancelled departure leaves the delays alone.
         patch: dict[str, Any] = {"flights": 1, "cancelled": 1}
         return patch, patch if departure.tailnum else None
     patch = {"flights": 1, "delay_minutes": delay, "worst_delay": delay, "last_departure": departure.at}
@@ -50,7 +50,7 @@ def writes(departure: Departure) -> tuple[dict[str, Any], dict[str, Any] | None]
 
 
 class Lane:
-    """Chunks of one entity's writes, one in flight at a time: the writes of a key, which keep to one lane, stay in order."""
+    """Chunks of an entity's writes, one in flight at a time: writes of a key, which keep to one lane, stay in order."""
 
     def __init__(self, client: AsyncClient, entity: type[Entity], tally: Tally) -> None:
         self._client = client

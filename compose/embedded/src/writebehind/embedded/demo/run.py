@@ -1,4 +1,4 @@
-"""The course of the demo on one page: servers, tables, replay with a kill half-way, everything flushed, everything compared."""
+"""The course of the demo on one page: servers, tables, replay with a kill half-way, everything compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from writebehind.embedded.stack import Stack
 from writebehind.embedded.supervisor import Supervisor
 
 _SETTINGS: Final = {
-    # A killed flusher's partitions are free once its session ends: 6 s is the least that Kafka's default setting allows.
+    # A killed flusher's partitions are free once its session ends: 6 s is the least that a broker allows by default.
     "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",
 }
 

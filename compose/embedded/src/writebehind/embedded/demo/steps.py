@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
 
 from writebehind.embedded.demo.dataset import Departure
 from writebehind.embedded.demo.entities import Aircraft, Route
@@ -28,6 +27,9 @@ from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.entity import Entity
 
+if TYPE_CHECKING:
+    from writebehind.producer import AsyncClient
+
 _MIGRATE_TIMEOUT_S: Final = 60.0
 _FIRST_FLUSH_TIMEOUT_S: Final = 60.0
 _FLUSHED_TIMEOUT_S: Final = 120.0
@@ -37,7 +39,7 @@ _KEYS_PER_READ: Final = 1000
 def prepare(corner: Isolation) -> None:
     """Create the tables, as a service's own migrations would, then what writebehind needs beside them."""
     with psycopg.connect(corner.database_url, autocommit=True) as connection:
-        connection.execute(files(__package__).joinpath("tables.sql").read_bytes())
+        connection.execute(files("writebehind.embedded.demo").joinpath("tables.sql").read_bytes())
     done = subprocess.run(
         command("migrate", "--entities", ENTITIES),
         capture_output=True,
@@ -50,7 +52,7 @@ def prepare(corner: Isolation) -> None:
 
 
 async def write(corner: Isolation, flusher: Flusher, departures: Sequence[Departure], bar: Bar) -> tuple[Tally, float]:
-    """Replay the departures and wait until the database has them all. Returns the tally and the replay's own seconds."""
+    """Replay the departures, wait until the database has them all. Returns the tally and the replay's own seconds."""
     from writebehind.producer import AsyncClient
 
     tally = Tally()
@@ -58,7 +60,9 @@ async def write(corner: Isolation, flusher: Flusher, departures: Sequence[Depart
 
         async def kill_flusher() -> None:
             # A flusher that has not begun has nothing to lose.
-            await watch.until(lambda sample: sample.flushed > 0, what="the first flush", timeout_s=_FIRST_FLUSH_TIMEOUT_S)
+            await watch.until(
+                lambda sample: sample.flushed > 0, what="the first flush", timeout_s=_FIRST_FLUSH_TIMEOUT_S
+            )
             flusher.kill()
             bar.console.print(f"flusher killed with -9 after {tally.departures:,} departures, and started again")
             flusher.start()
@@ -67,7 +71,8 @@ async def write(corner: Isolation, flusher: Flusher, departures: Sequence[Depart
         await replay(client, departures, tally, half_way=kill_flusher)
         seconds = time.monotonic() - started_at
         # Whoever holds a receipt can wait for the database; the newest of each partition speaks for all before it.
-        await asyncio.gather(*[one.flushed(timeout_s=_FLUSHED_TIMEOUT_S) for one in tally.last.values()])
+        for receipt in tally.last.values():
+            await receipt.flushed(timeout_s=_FLUSHED_TIMEOUT_S)  # when that is not enough, `until` says so
         await watch.until(
             lambda sample: sample.flushed >= tally.acknowledged,
             what=f"the flush of {tally.acknowledged:,} writes",
@@ -79,13 +84,14 @@ async def write(corner: Isolation, flusher: Flusher, departures: Sequence[Depart
 def stored(corner: Isolation, entity: type[Entity]) -> dict[Key, Row]:
     """Every row of an entity's table."""
     declaration = declaration_of(entity)
-    names = [c.name for c in (*declaration.keys, *declaration.fields)]
+    names = [column.name for column in (*declaration.keys, *declaration.fields)]
     query = sql.SQL("SELECT {} FROM {}").format(
         sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(declaration.table)
     )
-    with psycopg.connect(corner.database_url, row_factory=dict_row) as connection:
+    with psycopg.connect(corner.database_url) as connection:
         found = connection.execute(query).fetchall()
-    return {tuple(row[c.name] for c in declaration.keys): _fields(entity, row) for row in found}
+    width = len(declaration.keys)
+    return {tuple(row[:width]): dict(zip(names[width:], row[width:], strict=True)) for row in found}
 
 
 async def cached(wanted: Iterable[tuple[type[Entity], Iterable[Key]]]) -> list[dict[Key, Row]]:
@@ -96,18 +102,13 @@ async def cached(wanted: Iterable[tuple[type[Entity], Iterable[Key]]]) -> list[d
         return [await _read(client, entity, list(keys)) for entity, keys in wanted]
 
 
-async def _read(client: Any, entity: type[Entity], keys: list[Key]) -> dict[Key, Row]:
+async def _read(client: AsyncClient, entity: type[Entity], keys: list[Key]) -> dict[Key, Row]:
+    names = [column.name for column in declaration_of(entity).fields]
     rows: dict[Key, Row] = {}
     for first in range(0, len(keys), _KEYS_PER_READ):
-        # A key of one column is given, and comes back, as the value itself.
-        asked = {key if len(key) > 1 else key[0]: key for key in keys[first : first + _KEYS_PER_READ]}
-        found = await client.get_many(entity, list(asked))
-        rows.update({asked[key]: _fields(entity, vars(instance)) for key, instance in found.items() if instance is not None})
+        found = await client.get_many(entity, keys[first : first + _KEYS_PER_READ])
+        rows.update({key: {name: getattr(instance, name) for name in names} for key, instance in found.items()})
     return rows
-
-
-def _fields(entity: type[Entity], row: Mapping[str, Any]) -> Row:
-    return {c.name: row[c.name] for c in declaration_of(entity).fields}
 
 
 @contextlib.asynccontextmanager
@@ -119,7 +120,9 @@ async def _watched(corner: Isolation, flusher: Flusher, tally: Tally, bar: Bar) 
             await psycopg.AsyncConnection.connect(corner.database_url, autocommit=True) as connection,
             asyncio.TaskGroup() as group,
         ):
-            watch = Watch(Monitor(connection, bookkeeping=corner.bookkeeping_schema, topics=topics), flusher, tally, bar)
+            watch = Watch(
+                Monitor(connection, bookkeeping=corner.bookkeeping_schema, topics=topics), flusher, tally, bar
+            )
             task = group.create_task(watch.run())
             yield watch
             task.cancel()

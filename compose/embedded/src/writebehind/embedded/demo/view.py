@@ -92,7 +92,9 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
         console.print(str(difference), markup=False, highlight=False)
     if len(differences) > _DIFFERENCES_SHOWN:
         console.print(f"… and {len(differences) - _DIFFERENCES_SHOWN:,} more")
-    verdict = "[bold green]exact[/bold green]" if result.exact else f"[bold red]{result.differences:,} differences[/bold red]"
+    verdict = (
+        "[bold green]exact[/bold green]" if result.exact else f"[bold red]{result.differences:,} differences[/bold red]"
+    )
     console.print(verdict)
 
 
@@ -102,7 +104,7 @@ def print_around(console: Console, settings: Mapping[str, str]) -> None:
     lines = [
         "everything is left up; in another shell:",
         *[f"  export {name}={shlex.quote(value)}" for name, value in shown.items()],
-        f'  psql "${DATABASE_SETTING}" -c "SELECT * FROM routes ORDER BY flights DESC LIMIT 10"',
+        f'  psql "${DATABASE_SETTING}" -c "TABLE routes"',
         f"  writebehind status --entities {ENTITIES}",
         "Ctrl-C ends it.",
     ]

@@ -1,4 +1,4 @@
-"""The demo's background task: samples the database, feeds the progress bar, and notices a flusher that ended by itself."""
+"""The background task: samples the database, feeds the progress bar, and notices a flusher that ended by itself."""
 
 from __future__ import annotations
 

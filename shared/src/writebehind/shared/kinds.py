@@ -56,6 +56,7 @@ class Kind:
     order: Order = Order.NONE
     low: Decimal | None = None  # the range a sum must stay in, where the type has one
     high: Decimal | None = None
+    labels: frozenset[str] | None = None  # of an enum
 
 
 def integer(pg: str) -> Kind:
@@ -308,6 +309,7 @@ def enumeration(members: type[enum.Enum]) -> Kind:
         to_wire=lambda value: str(value.value),
         from_db=lambda value: by_value[value],
         cast=True,
+        labels=frozenset(by_value),
     )
 
 

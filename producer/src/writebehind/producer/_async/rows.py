@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from writebehind.shared import table
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, Unknown
 from writebehind.shared.fold import Folded, fold
@@ -101,14 +101,11 @@ class AsyncRows:
         return known
 
     async def _load_statements(self, declaration: Declaration, timeout_s: float) -> Statements:
-        from writebehind.shared import table
-
-        query = (files("writebehind.shared") / "sql" / "table.sql").read_text()
         slots_query = sql.SQL("SELECT column_name, slot FROM {} WHERE entity = %s").format(sql.Identifier(self._settings.schema_, "slot"))
         try:
             pool = await self._opened()
             async with pool.connection(timeout=timeout_s) as connection:
-                cursor = await connection.execute(query, table.params(declaration))
+                cursor = await connection.execute(table.QUERY, table.params(declaration))
                 info = table.parse(await cursor.fetchall())
                 cursor = await connection.execute(slots_query, (declaration.name,))
                 slots: Mapping[str, int] = dict(await cursor.fetchall())

@@ -1,0 +1,5 @@
+"""`python -m writebehind.flusher`: the `writebehind` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,101 @@
+"""The `writebehind` command. Exit codes: 0 done, 1 something was found, 2 could not run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any
+
+import typer
+
+from writebehind.shared.errors import ConfigurationError, WritebehindError
+from writebehind.shared.registry import Registry, load
+from writebehind.shared.settings import Settings, load_settings
+
+app = typer.Typer(name="writebehind", no_args_is_help=True, help="Write-behind caching on Postgres, Redis/Valkey and Kafka.")
+
+Entities = Annotated[list[str] | None, typer.Option(help="Module that declares entities, such as shop.entities; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command; problems of ours end in a message and exit code 2, not in a traceback."""
+    for entry in entry_points(group="writebehind.commands"):
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+    try:
+        app()
+    except WritebehindError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=False)
+def _options(
+    show_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.", callback=lambda value: _print_version(value))] = False,
+) -> None:
+    """Options of every command."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(version("writebehind-flusher"))
+        raise typer.Exit
+
+
+@app.command()
+def flush(
+    entities: Entities = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
+    connections: Annotated[int | None, typer.Option(min=1, help="Database connections per entity and process.")] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group.")] = None,
+) -> None:
+    """Flush records to Postgres until SIGTERM."""
+    from .app import run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    given = {"workers": workers, "connections": connections, "group": group}
+    settings, registry = _prepare(entities, flusher={name: value for name, value in given.items() if value is not None})
+    raise typer.Exit(run(settings, registry))
+
+
+@app.command()
+def migrate(
+    entities: Entities = None,
+    show: Annotated[bool, typer.Option("--print", help="Print the statements and do nothing.")] = False,
+    tables: Annotated[bool, typer.Option(help="Also add missing versions columns to the entities' tables.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Create the bookkeeping tables and the topics; list what has to be done by hand."""
+    from .migrate import ddl
+    from .migrate import migrate as run
+
+    settings, registry = _prepare(entities)
+    if show:
+        print(ddl(settings, registry))
+        return
+    report = run(settings, registry, tables=tables)
+    if as_json:
+        print(json.dumps({"done": report.done, "problems": [{"problem": p, "fix": f} for p, f in report.problems]}))
+    else:
+        for line in report.done or ["nothing to do"]:
+            print(line)
+        for problem, fix in report.problems:
+            print(f"problem: {problem}\n    to mend it: {fix}", file=sys.stderr)
+    raise typer.Exit(1 if report.problems else 0)
+
+
+def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[Settings, Registry]:
+    """Settings and registry of a command, options before settings. Raises ConfigurationError."""
+    arguments: dict[str, Any] = {name: value for name, value in overrides.items() if value}
+    if entities:
+        arguments["entities"] = entities
+    settings = load_settings(**arguments)
+    if not settings.entities:
+        raise ConfigurationError("say which modules declare your entities: --entities shop.entities, or WRITEBEHIND_ENTITIES='[\"shop.entities\"]'")
+    return settings, load(settings.entities)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from writebehind.shared import table
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, Unknown
 from writebehind.shared.fold import Folded, fold
@@ -102,14 +102,11 @@ class Rows:
         return known
 
     def _load_statements(self, declaration: Declaration, timeout_s: float) -> Statements:
-        from writebehind.shared import table
-
-        query = (files("writebehind.shared") / "sql" / "table.sql").read_text()
         slots_query = sql.SQL("SELECT column_name, slot FROM {} WHERE entity = %s").format(sql.Identifier(self._settings.schema_, "slot"))
         try:
             pool = self._opened()
             with pool.connection(timeout=timeout_s) as connection:
-                cursor = connection.execute(query, table.params(declaration))
+                cursor = connection.execute(table.QUERY, table.params(declaration))
                 info = table.parse(cursor.fetchall())
                 cursor = connection.execute(slots_query, (declaration.name,))
                 slots: Mapping[str, int] = dict(cursor.fetchall())

@@ -16,7 +16,7 @@ LIMIT = 3000
 
 def test_the_demo_is_exact_although_the_flusher_is_killed(writebehind_stack: Stack | ExistingServers) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "writebehind.flusher.cli", "demo", "--limit", str(LIMIT), "--json"],
+        [sys.executable, "-m", "writebehind.flusher", "demo", "--limit", str(LIMIT), "--json"],
         env={**os.environ, **writebehind_stack.env()},
         capture_output=True,
         text=True,

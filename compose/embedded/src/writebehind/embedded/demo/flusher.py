@@ -20,7 +20,7 @@ _POLL_S: Final = 0.05
 
 def command(*arguments: str) -> list[str]:
     """The `writebehind` command of this installation, whatever PATH says."""
-    return [sys.executable, "-m", "writebehind.flusher.cli", *arguments]
+    return [sys.executable, "-m", "writebehind.flusher", *arguments]
 
 
 class Flusher:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import contextlib
 import enum
 import socket
-import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
+from tests.faults.flow import CHUNK_BYTES, Flow, reset
 from tests.faults.wire import Piece, Plain, Wire
-
-_CHUNK_BYTES: Final = 65536
 
 
 class Moment(enum.StrEnum):
@@ -41,32 +38,6 @@ class Trap:
     cut: bool
     skip: int
     hit: threading.Event = field(default_factory=threading.Event)
-
-
-class Flow:
-    """What one direction does: pass bytes on `delay_s` late, at most `slice_bytes` at a time, or not at all."""
-
-    def __init__(self) -> None:
-        self.delay_s = 0.0
-        self.slice_bytes = _CHUNK_BYTES
-        self._open = threading.Event()
-        self._open.set()
-
-    def stall(self) -> None:
-        """Pass nothing more; connections stay open."""
-        self._open.clear()
-
-    def flow(self) -> None:
-        """Pass on, also what was held up."""
-        self._open.set()
-
-    def send(self, target: socket.socket, data: bytes) -> None:
-        """Send under these conditions."""
-        for start in range(0, len(data), self.slice_bytes):
-            self._open.wait()
-            if self.delay_s:
-                time.sleep(self.delay_s)
-            target.sendall(data[start : start + self.slice_bytes])
 
 
 class Proxy:
@@ -111,9 +82,9 @@ class Proxy:
     def reset(self) -> None:
         """Reset (RST) every connection."""
         with self._lock:
-            connections = list(self._open)
-        for connection in connections:
-            _reset(connection)
+            ends, self._open = self._open, set()
+        for end in ends:
+            reset(end)
 
     @property
     def connections(self) -> int:
@@ -128,12 +99,12 @@ class Proxy:
             except OSError:
                 return
             if self.refusing:
-                _reset(client)
+                reset(client)
                 continue
             try:
                 server = socket.create_connection(self._target, timeout=10)
             except OSError:
-                _reset(client)
+                reset(client)
                 continue
             server.settimeout(None)
             for end in (client, server):
@@ -157,7 +128,7 @@ class Proxy:
     ) -> None:
         """Pass one direction on until either end is gone; then both are."""
         try:
-            while data := source.recv(_CHUNK_BYTES):
+            while data := source.recv(CHUNK_BYTES):
                 for piece in read(data):
                     if piece.refusal is not None:
                         source.sendall(piece.refusal)
@@ -166,10 +137,12 @@ class Proxy:
                     flow.send(target, piece.data)
                     self._spring(piece.name, after)
         except (OSError, _Cut):
-            _reset(target)
-            _reset(source)
-        finally:
-            self._close(source, target)
+            for end in self._leave(source, target):
+                reset(end)
+        for end in self._leave(source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # wakes the other direction
+            end.close()
 
     def _spring(self, name: str | None, moment: Moment) -> None:
         if name is None:
@@ -187,21 +160,13 @@ class Proxy:
         if trap.cut:
             raise _Cut
 
-    def _close(self, *ends: socket.socket) -> None:
+    def _leave(self, *ends: socket.socket) -> set[socket.socket]:
+        """Those ends that nobody has closed yet. Only who gets one here may close it: a FIN must not overtake a RST."""
         with self._lock:
-            self._open -= set(ends)
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # wakes the other direction, which then closes its own end too
-            end.close()
+            mine = self._open & set(ends)
+            self._open -= mine
+        return mine
 
 
 class _Cut(Exception):
     """A trap ends the connection."""
-
-
-def _reset(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.shutdown(socket.SHUT_RD)  # wakes a thread that reads from it, and tells the peer nothing yet
-        connection.close()

@@ -11,14 +11,11 @@ import typer
 
 from writebehind.embedded.errors import EmbeddedError
 
-app = typer.Typer()
-
 _DIFFERENT: Final = 1
 _COULD_NOT_RUN: Final = 2
 _INTERRUPTED: Final = 130
 
 
-@app.callback(invoke_without_command=True)
 def demo(
     limit: Annotated[int | None, typer.Option(min=2, help="Replay only the first departures, this many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one line of JSON.")] = False,
@@ -26,8 +23,9 @@ def demo(
 ) -> None:
     """Replay 336,776 real departures through the whole path, kill the flusher half-way, check every row.
 
-    Starts Kafka, PostgreSQL and Valkey, or uses those that the settings name, in a schema, topics and keys of its own
-    that are removed at the end. Exit code 0: every row is exact; 1: not; 2: it could not run.
+    Starts Kafka, PostgreSQL and Valkey, or uses those that the settings name; what it creates there is removed.
+
+    Exit code 0: every row is exact; 1: not; 2: it could not run.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: everything is cleaned up
     try:

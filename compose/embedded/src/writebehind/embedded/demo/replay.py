@@ -62,21 +62,22 @@ class Lane:
     async def add(self, key: Hashable, patch: dict[str, Any]) -> None:
         self._chunk.append((key, patch))
         if len(self._chunk) == CHUNK_WRITES:
-            await self._hand_over()
+            await self.hand_over()
+
+    async def hand_over(self) -> None:
+        """Send what there is, be it less than a chunk."""
+        if self._chunk:
+            chunk, self._chunk = self._chunk, []
+            await self._waiting.put(chunk)
 
     async def finish(self) -> None:
         """Send what is left, then let `run` return."""
-        if self._chunk:
-            await self._hand_over()
+        await self.hand_over()
         await self._waiting.put([])
 
     async def run(self) -> None:
         while chunk := await self._waiting.get():
             self._tally.note(await self._client.update_many(self._entity, chunk))
-
-    async def _hand_over(self) -> None:
-        chunk, self._chunk = self._chunk, []
-        await self._waiting.put(chunk)
 
 
 class Lanes:
@@ -104,6 +105,8 @@ async def replay(
             running.create_task(lane.run())
         for number, departure in enumerate(departures):
             if number == len(departures) // 2:
+                for lane in lanes:
+                    await lane.hand_over()
                 await half_way()
             of_route, of_aircraft = writes(departure)
             await routes.add((departure.origin, departure.dest), of_route)

@@ -48,7 +48,7 @@ class Watch:
                 f"{what} did not happen within {timeout_s:g} s",
                 server="flusher",
                 log=self._flusher.log_tail(),
-                advice=f"read {self._flusher.log_path}; on a busy machine try a smaller --limit",
+                advice="see what the flusher says above; on a busy machine try a smaller --limit",
             ) from None
 
     def _show(self, sample: Sample) -> None:

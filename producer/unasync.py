@@ -1,6 +1,7 @@
 """Generate the synchronous client from the asynchronous one: `python producer/unasync.py [--check]`.
 
-Token-wise text replacement; whatever needs more thought belongs into `backends/`. `--check` compares whole texts, and also finds
+Token-wise text replacement; whatever needs more thought belongs into `backends/`. `--check` compares whole texts, and
+also finds
 files that should not be there.
 """
 
@@ -28,7 +29,8 @@ REPLACEMENTS = [
     (r"\bAsyncConnectionPool\b", "ConnectionPool"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\ball tasks of an event loop\b", "all threads of a process"),
-    (r"The asynchronous client\. `_sync` is generated from this folder by `producer/unasync\.py`: change only this one\.", "The synchronous client, generated."),
+    # The package's own docstring says where it comes from.
+    (r'^"""The asynchronous client\..*"""', '"""The synchronous client, generated."""'),
 ]
 
 

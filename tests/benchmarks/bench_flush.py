@@ -26,14 +26,20 @@ BATCHES = (5_000, 10_000, 20_000)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=500_000, help="records per load (default 500,000)")
-    parser.add_argument("--rounds", type=int, default=3, help="raw and flusher in turn; medians are reported (default 3)")
-    parser.add_argument("--connections", type=int, nargs="*", default=[1, 2, 4], help="connections tried for parallel updates")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="raw and flusher in turn; medians are reported (default 3)"
+    )
+    parser.add_argument(
+        "--connections", type=int, nargs="*", default=[1, 2, 4], help="connections tried for parallel updates"
+    )
     parser.add_argument("--quick", action="store_true", help="50,000 records, one round")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
     args = parser.parse_args()
     if args.quick:
         args.records, args.rounds = 50_000, 1
-    say: Callable[[str], None] = (lambda text: None) if args.json else (lambda text: print(text, file=sys.stderr, flush=True))
+    say: Callable[[str], None] = (
+        (lambda text: None) if args.json else (lambda text: print(text, file=sys.stderr, flush=True))
+    )
     with Stack(kafka_jit="full") as stack:
         print(json.dumps(Bench(stack, args.records, args.rounds, say).run(args.connections)))
     return 0
@@ -54,7 +60,9 @@ class Bench:
         insert, update, hot = (self._loads[name] for name in ("insert", "update", "hot"))
         insert_ratio, insert_run = self._against(insert, lambda: self._best_guarded(insert))
         update_ratio, update_run = self._against(update, lambda: self._best_guarded(update))
-        bare_ratio, _ = self._against(update, lambda: max(raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES))
+        bare_ratio, _ = self._against(
+            update, lambda: max(raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES)
+        )
         hot_ratio, hot_run = self._against(hot, lambda: raw.consume(hot, self._kafka))
         parallel = {count: self._parallel(update, count) for count in connections}
         best = max(parallel, key=lambda count: parallel[count][1])
@@ -116,7 +124,10 @@ class Bench:
     def _parallel(self, load: Load, connections: int) -> tuple[float, float]:
         bound = self._best_guarded(load, connections)
         run = self._flush(load, connections)
-        self._say(f"{connections} connections: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, ratio {run.records_per_s / bound:.2f}")
+        self._say(
+            f"{connections} connections: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, "
+            f"ratio {run.records_per_s / bound:.2f}"
+        )
         return run.records_per_s / bound, run.records_per_s
 
 

@@ -1,4 +1,6 @@
-"""A flusher run as its own process, watched from outside: rate from the first to the last row visible, CPU and memory."""
+"""A flusher run as its own process, watched from outside: rate from the first to the last row visible, CPU and
+memory.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,17 @@ def reset_progress(load: Load, url: str) -> None:
 
 def flush(load: Load, env: Mapping[str, str], url: str, *, connections: int = 1) -> Run:
     """Start `writebehind flush` on the load's topic, wait until Postgres has all of it, stop it."""
-    command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", f"tests.benchmarks.entities:{load.cls.__name__}"]
-    process = subprocess.Popen([*command, "--connections", str(connections)], env={**os.environ, **env}, cwd=Path(__file__).parents[2])
+    command = [
+        sys.executable,
+        "-m",
+        "writebehind.flusher",
+        "flush",
+        "--entities",
+        f"tests.benchmarks.entities:{load.cls.__name__}",
+    ]
+    process = subprocess.Popen(
+        [*command, "--connections", str(connections)], env={**os.environ, **env}, cwd=Path(__file__).parents[2]
+    )
     try:
         return _watch(process, load, url)
     finally:
@@ -53,7 +64,9 @@ def _watch(process: subprocess.Popen[bytes], load: Load, url: str) -> Run:
         while done < total:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the flusher stopped or hung with {done} of {total} records done")
-            row = connection.execute("SELECT COALESCE(sum(next_offset), 0) FROM writebehind.progress WHERE topic = %s", (load.topic,)).fetchone()
+            row = connection.execute(
+                "SELECT COALESCE(sum(next_offset), 0) FROM writebehind.progress WHERE topic = %s", (load.topic,)
+            ).fetchone()
             done = int(row[0]) if row else 0
             if done and not first:
                 first, began, cpu_before = done, time.perf_counter(), _cpu_s(process.pid)
@@ -73,6 +86,3 @@ def _peak_rss_mib(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("this system does not tell a process's peak memory")
-
-
-

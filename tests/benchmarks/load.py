@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration, declaration_of
@@ -71,7 +72,14 @@ def create_topic(bootstrap_servers: str, topic: str) -> None:
 def prefill_kafka(load: Load, bootstrap_servers: str) -> None:
     """Put the load's records on its topic."""
     codec, text = Codec(load.declaration), load.declaration.key_text
-    producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 20})
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "linger.ms": 20,
+        }
+    )
     for row in load.rows():
         key = row[4:5]
         value = codec.encode(row[1], row[2], key, list(enumerate(row[5:])))
@@ -94,7 +102,14 @@ def prefill_cache(load: Load, url: str) -> None:
     for row in load.rows():
         written[row[4]] = row
     for key, (_, version, generation, _, _, name, score, _) in written.items():
-        fields = {"#v": version, "#g": generation, "#p": pending[key], "name": name, "score": score, "updated_at": "2026-01-01T00:00:00.000000+00:00"}
+        fields: dict[Any, Any] = {
+            "#v": version,
+            "#g": generation,
+            "#p": pending[key],
+            "name": name,
+            "score": score,
+            "updated_at": "2026-01-01T00:00:00.000000+00:00",
+        }
         fields |= {"~name": version, "~score": version, "~updated_at": version}
         pipeline.hset(naming.cache_key("wb", load.declaration.name, str(key)), mapping=fields)
         if len(pipeline) >= 1000:

@@ -19,13 +19,19 @@ from .load import PARTITIONS, Load
 
 BARE_DDL = """
 DROP TABLE IF EXISTS bench_bare;
-CREATE TABLE bench_bare (id bigint PRIMARY KEY, name text, score bigint, updated_at timestamptz, ver bigint) WITH (fillfactor = 80)
+CREATE TABLE bench_bare (id bigint PRIMARY KEY, name text, score bigint, updated_at timestamptz, ver bigint) WITH
+(fillfactor = 80)
 """
-BARE_FILL = "INSERT INTO bench_bare SELECT n, 'name ' || n, n, now(), 1 FROM generate_series(0, {rows} - 1) AS n; VACUUM ANALYZE bench_bare"
+BARE_FILL = (
+    "INSERT INTO bench_bare SELECT n, 'name ' || n, n, now(), 1 FROM generate_series(0, {rows} - 1) AS "
+    "n; VACUUM ANALYZE bench_bare"
+)
 BARE_UPSERT = (
     "INSERT INTO bench_bare AS t (id, name, score, updated_at, ver) "
-    "SELECT * FROM unnest(%b::int8[], %b::text[], %b::int8[], %b::timestamptz[], %b::int8[]) ON CONFLICT (id) DO UPDATE SET "
-    "name = excluded.name, score = excluded.score, updated_at = excluded.updated_at, ver = excluded.ver WHERE t.ver < excluded.ver"
+    "SELECT * FROM unnest(%b::int8[], %b::text[], %b::int8[], %b::timestamptz[], %b::int8[]) ON "
+    "CONFLICT (id) DO UPDATE SET "
+    "name = excluded.name, score = excluded.score, updated_at = excluded.updated_at, ver = "
+    "excluded.ver WHERE t.ver < excluded.ver"
 )
 
 
@@ -33,7 +39,7 @@ def prepare_table(load: Load, url: str) -> None:
     """The load's table as it is before each run, with the write-ahead log settled."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (DDL + (";" + FILL if load.table_rows else "")).split(";"):
-            connection.execute(statement.format(table=load.declaration.table, rows=load.table_rows))
+            connection.execute(statement.format(table=load.declaration.table, rows=load.table_rows).encode())
         connection.execute("CHECKPOINT")
 
 
@@ -44,20 +50,33 @@ def guarded(load: Load, url: str, *, batch_rows: int, connections: int = 1) -> f
     shards = [rows[n::connections] for n in range(connections)] if connections > 1 else [rows]
     if connections > 1:  # disjoint keys, as partitions have
         shards = [[row for row in rows if row[4] % connections == n] for n in range(connections)]
-    ready = [[fold(load.declaration, shard[at : at + batch_rows]) for at in range(0, len(shard), batch_rows)] for shard in shards]
-    return _timed(len(rows), ready, url, lambda folded: (statements.merge, _params(statements.merge_types, statements.merge_params(folded))))
+    ready = [
+        [fold(load.declaration, shard[at : at + batch_rows]) for at in range(0, len(shard), batch_rows)]
+        for shard in shards
+    ]
+    return _timed(
+        len(rows),
+        ready,
+        url,
+        lambda folded: (statements.merge, _params(statements.merge_types, statements.merge_params(folded))),
+    )
 
 
 def bare_row_level(load: Load, url: str, *, batch_rows: int) -> float:
     """Records/s of the cheaper statement that guards whole rows by one version and always writes all columns."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (BARE_DDL + ";" + BARE_FILL.format(rows=load.table_rows)).split(";"):
-            connection.execute(statement)
+            connection.execute(statement.encode())
         connection.execute("CHECKPOINT")
     rows = load.rows()
     ready = [fold(load.declaration, rows[at : at + batch_rows]) for at in range(0, len(rows), batch_rows)]
     types = ("int8", "text", "int8", "timestamptz", "int8")
-    return _timed(len(rows), [ready], url, lambda folded: (BARE_UPSERT, _params(types, [*folded.keys, *folded.values, folded.versions[0]])))
+    return _timed(
+        len(rows),
+        [ready],
+        url,
+        lambda folded: (BARE_UPSERT, _params(types, [*folded.keys, *folded.values, folded.versions[0]])),
+    )
 
 
 def statements_of(load: Load) -> Statements:
@@ -82,7 +101,7 @@ def _timed(records: int, ready: Sequence[Sequence[Folded]], url: str, statement:
                     text, params = statement(folded)
                     connection.execute(text, params, prepare=True, binary=True)
                     connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised by the caller
             errors.append(error)
 
     threads = [threading.Thread(target=write, args=(batches,)) for batches in ready]
@@ -112,7 +131,7 @@ def consume(load: Load, bootstrap_servers: str) -> float:
     from confluent_kafka import TopicPartition
 
     consumer.assign([TopicPartition(load.topic, number, 0) for number in range(PARTITIONS)])
-    seen, began = 0, 0.0
+    seen, first, began = 0, 0, 0.0
     last: list[Message] = []
     while seen < len(load.keys):
         last = consumer.consume(5_000, 1.0)

@@ -53,7 +53,9 @@ class App:
             AdminClient(kafka_client_config(settings)),
             owner,
         )
-        self._membership = Membership(Consumer(consumer_config(settings), logger=log), claims, list(routes), self._on_gone)
+        self._membership = Membership(
+            Consumer(consumer_config(settings), logger=log), claims, list(routes), self._on_gone
+        )
         self._loop = Loop(routes, self._membership, fetch_max=FETCH_MAX)
         self._lanes = [lane for route in routes.values() for lane in route.lanes]
 
@@ -115,7 +117,9 @@ class App:
         self._loop.outcomes.put(outcome)
 
     def _on_gone(self, places: set[Place], drain: bool) -> None:
-        """Partitions are not ours any more: forget what is buffered, and give a batch in the database a moment to finish."""
+        """Partitions are not ours any more: forget what is buffered, and give a batch in the database a
+        moment to finish.
+        """
         lanes: dict[Lane, set[int]] = {}
         for topic, partition in places:
             if topic in self._routes:
@@ -169,10 +173,12 @@ def run(settings: Settings, registry: Registry) -> int:
 
 
 def _tune_interpreter() -> None:
-    # Records are tuples of plain values and never part of a cycle: the collector's passes over them were a third of our time.
+    # Records are tuples of plain values and never part of a cycle: the collector's passes over them were a third
+    # of our time.
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
-    # A lane that waits for the interpreter while the loop decodes leaves Postgres idle; 5 ms, the default, is a tenth of a batch.
+    # A lane that waits for the interpreter while the loop decodes leaves Postgres idle; 5 ms, the default, is a
+    # tenth of a batch.
     sys.setswitchinterval(0.001)
 
 
@@ -184,7 +190,8 @@ def _signals(stopping: threading.Event, timeout_s: float) -> Iterator[None]:
         if stopping.is_set():
             os._exit(0)
         stopping.set()
-        # Closing a consumer can hang for ever when the broker is unreachable (confluent-kafka-python#1667). Leaving at once
+        # Closing a consumer can hang for ever when the broker is unreachable (confluent-kafka-python#1667).
+        # Leaving at once
         # is safe at any point: what is not committed in Postgres will be read again.
         watchdog = threading.Timer(timeout_s, os._exit, args=(0,))
         watchdog.daemon = True

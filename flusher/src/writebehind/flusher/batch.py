@@ -12,7 +12,9 @@ from writebehind.shared.record import Row
 
 @dataclass(slots=True)
 class Span:
-    """The records of one partition in a batch: from `expected`, the offset Postgres must be at, up to but without `next`."""
+    """The records of one partition in a batch: from `expected`, the offset Postgres must be at, up to but
+    without `next`.
+    """
 
     partition: int
     epoch: int
@@ -22,7 +24,10 @@ class Span:
 
 @dataclass(slots=True)
 class Batch:
-    """Decoded records of one topic, in order per partition. `runs` says which partition each stretch of `rows` came from."""
+    """Decoded records of one topic, in order per partition.
+
+    `runs` says which partition each stretch of `rows` came from.
+    """
 
     topic: str
     rows: list[Row] = field(default_factory=list)
@@ -36,7 +41,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a batch is full: distinct keys (rows of the statement), records, bytes; or when its first record is too old."""
+    """When a batch is full: distinct keys (rows of the statement), records, bytes; or when its first record is
+    too old.
+    """
 
     rows_max: int
     records_max: int
@@ -71,7 +78,11 @@ class Buffer:
     @property
     def full(self) -> bool:
         batch, limits = self._batch, self._limits
-        return len(batch.keys) >= limits.rows_max or len(batch.rows) >= limits.records_max or batch.size_bytes >= limits.bytes_max
+        return (
+            len(batch.keys) >= limits.rows_max
+            or len(batch.rows) >= limits.records_max
+            or batch.size_bytes >= limits.bytes_max
+        )
 
     def due_in(self, now: float) -> float | None:
         """Seconds until the batch must go, 0 when it must go now, None when there is nothing to send."""

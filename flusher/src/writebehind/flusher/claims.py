@@ -46,7 +46,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What the broker says of a partition: the topic's id, the first offset it still has and the next one it will give."""
+    """What the broker says of a partition: the topic's id, the first offset it still has and the next one it
+    will give.
+    """
 
     topic_id: str
     start: int
@@ -67,15 +69,22 @@ def gap(place: Place, progress: Progress, log: Log) -> str | None:
     name = f"{topic}[{partition}]"
     if progress.topic_id != log.topic_id:
         return (
-            f"{name}: the topic was deleted and created again (id {progress.topic_id}, now {log.topic_id}); what was not flushed by "
+            f"{name}: the topic was deleted and created again (id {progress.topic_id}, now "
+            f"{log.topic_id}); what was not flushed by "
             f"offset {progress.next_offset} is gone with the old one"
         )
     if progress.next_offset < log.start:
         lost = log.start - progress.next_offset
-        return f"{name}: {lost} records from offset {progress.next_offset} on expired before they were flushed (the log starts at {log.start})"
+        return (
+            f"{name}: {lost} records from offset {progress.next_offset} on expired before they were "
+            f"flushed (the log starts at {log.start})"
+        )
     if progress.next_offset > log.end:
         missing = progress.next_offset - log.end
-        return f"{name}: the log ends at {log.end}, {missing} records before what Postgres already has: the broker lost its tail"
+        return (
+            f"{name}: the log ends at {log.end}, {missing} records before what Postgres already has: the "
+            f"broker lost its tail"
+        )
     return None
 
 
@@ -93,8 +102,10 @@ class Claims:
         ).format(table)
         self._claim = sql.SQL(
             "INSERT INTO {} AS p (topic, partition, topic_id, next_offset, owner_epoch, owner, claimed_at) "
-            "SELECT t, n, i, o, 1, %s, now() FROM unnest(%s::text[], %s::int[], %s::text[], %s::int8[]) AS s(t, n, i, o) ORDER BY t, n "
-            "ON CONFLICT (topic, partition) DO UPDATE SET owner_epoch = p.owner_epoch + 1, owner = excluded.owner, claimed_at = now() "
+            "SELECT t, n, i, o, 1, %s, now() FROM unnest(%s::text[], %s::int[], %s::text[], "
+            "%s::int8[]) AS s(t, n, i, o) ORDER BY t, n "
+            "ON CONFLICT (topic, partition) DO UPDATE SET owner_epoch = p.owner_epoch + 1, owner = "
+            "excluded.owner, claimed_at = now() "
             "RETURNING topic, partition, owner_epoch, next_offset"
         ).format(table)
         self._connection: psycopg.Connection[Any] | None = None
@@ -106,7 +117,11 @@ class Claims:
         try:
             logs = self._logs(consumer, places)
             known = self._progress(places)
-            refused = {place: reason for place in places if place in known and (reason := gap(place, known[place], logs[place]))}
+            refused = {
+                place: reason
+                for place in places
+                if place in known and (reason := gap(place, known[place], logs[place]))
+            }
             taken = self._take([place for place in places if place not in refused], logs)
         except psycopg.Error as error:
             self.close()
@@ -153,5 +168,7 @@ class Claims:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = connect(self._url, name="writebehind-flusher claims", statement_timeout_s=15, lock_timeout_s=12)
+            self._connection = connect(
+                self._url, name="writebehind-flusher claims", statement_timeout_s=15, lock_timeout_s=12
+            )
         return self._connection

@@ -14,9 +14,13 @@ from writebehind.shared.errors import ConfigurationError, WritebehindError
 from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
-app = typer.Typer(name="writebehind", no_args_is_help=True, help="Write-behind caching on Postgres, Redis/Valkey and Kafka.")
+app = typer.Typer(
+    name="writebehind", no_args_is_help=True, help="Write-behind caching on Postgres, Redis/Valkey and Kafka."
+)
 
-Entities = Annotated[list[str] | None, typer.Option(help="Module that declares entities, such as shop.entities; may be repeated.")]
+Entities = Annotated[
+    list[str] | None, typer.Option(help="Module that declares entities, such as shop.entities; may be repeated.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -35,17 +39,20 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.callback(invoke_without_command=False)
-def _options(
-    show_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.", callback=lambda value: _print_version(value))] = False,
-) -> None:
-    """Options of every command."""
-
-
 def _print_version(asked: bool) -> None:
     if asked:
         print(version("writebehind-flusher"))
         raise typer.Exit
+
+
+@app.callback(invoke_without_command=False)
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version.", callback=_print_version),
+    ] = False,
+) -> None:
+    """Options of every command."""
 
 
 @app.command()
@@ -97,5 +104,8 @@ def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[S
         arguments["entities"] = entities
     settings = load_settings(**arguments)
     if not settings.entities:
-        raise ConfigurationError("say which modules declare your entities: --entities shop.entities, or WRITEBEHIND_ENTITIES='[\"shop.entities\"]'")
+        raise ConfigurationError(
+            "say which modules declare your entities: --entities shop.entities, or "
+            "WRITEBEHIND_ENTITIES='[\"shop.entities\"]'"
+        )
     return settings, load(settings.entities)

@@ -33,7 +33,8 @@ class _Int8ArrayDumper(Dumper):
     oid = _INT8_ARRAY_OID
 
     def dump(self, obj: Int8Array) -> bytes:
-        # Layout: dimensions, has-nulls, element type, length, lower bound; then per element its size (-1: NULL) and value.
+        # Layout: dimensions, has-nulls, element type, length, lower bound; then per element its size (-1:
+        # NULL) and value.
         count = len(obj)
         if count == 0:
             return struct.pack("!iiI", 0, 0, _INT8_OID)
@@ -70,7 +71,14 @@ class Writer:
     """One entity's statements on one connection, which is opened when first needed and replaced after a failure."""
 
     def __init__(
-        self, declaration: Declaration, statements: Statements, url: str, *, bookkeeping: str, statement_timeout_s: float, lock_timeout_s: float
+        self,
+        declaration: Declaration,
+        statements: Statements,
+        url: str,
+        *,
+        bookkeeping: str,
+        statement_timeout_s: float,
+        lock_timeout_s: float,
     ) -> None:
         self._declaration = declaration
         self._statements = statements
@@ -79,7 +87,7 @@ class Writer:
         self._advance = (
             sql.SQL("SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[])")
             .format(sql.Identifier(bookkeeping, "advance"))
-            .as_string(None)
+            .as_bytes(None)
         )
         self._committed = (
             sql.SQL(
@@ -87,7 +95,7 @@ class Writer:
                 "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e AND p.next_offset = s.o"
             )
             .format(sql.Identifier(bookkeeping, "progress"))
-            .as_string(None)
+            .as_bytes(None)
         )
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -111,7 +119,11 @@ class Writer:
     def committed(self, batch: Batch) -> bool:
         """Whether every partition of the batch stands, under our epoch, exactly where the batch would have put it."""
         spans = batch.spans.values()
-        columns = [Int8Array(s.partition for s in spans), Int8Array(s.epoch for s in spans), Int8Array(s.next for s in spans)]
+        columns = [
+            Int8Array(s.partition for s in spans),
+            Int8Array(s.epoch for s in spans),
+            Int8Array(s.next for s in spans),
+        ]
         row = self._connected().execute(self._committed, [*columns, batch.topic]).fetchone()
         return row is not None and row[0] == len(spans)
 
@@ -128,11 +140,14 @@ class Writer:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = connect(self._url, name=f"writebehind-flusher {self._declaration.name}", **self._timeouts)
+            self._connection = connect(
+                self._url, name=f"writebehind-flusher {self._declaration.name}", **self._timeouts
+            )
         return self._connection
 
     def _advance_progress(self, cursor: psycopg.Cursor[Any], batch: Batch) -> None:
-        # First in the transaction: it takes the row locks that keep a new owner waiting until we have committed or failed.
+        # First in the transaction: it takes the row locks that keep a new owner waiting until we have
+        # committed or failed.
         spans = sorted(batch.spans.values(), key=lambda span: span.partition)
         columns: list[Sequence[Any]] = [
             [batch.topic] * len(spans),
@@ -150,7 +165,9 @@ class Writer:
         return dict(cursor.fetchall())
 
     def _apply_deletes(self, cursor: psycopg.Cursor[Any], folded: Folded) -> None:
-        cursor.execute(self._statements.bury, _params(("text", "int8"), self._statements.bury_params(folded)), prepare=True)
+        cursor.execute(
+            self._statements.bury, _params(("text", "int8"), self._statements.bury_params(folded)), prepare=True
+        )
         params = _params((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
         cursor.execute(self._statements.delete, params, prepare=True)
         cursor.execute(self._statements.reset, params, prepare=True)
@@ -158,4 +175,6 @@ class Writer:
 
 def _params(types: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """Columns as psycopg parameters: whole numbers go through the packed dumper."""
-    return [Int8Array(column) if type_ == "int8" else list(column) for type_, column in zip(types, columns, strict=True)]
+    return [
+        Int8Array(column) if type_ == "int8" else list(column) for type_, column in zip(types, columns, strict=True)
+    ]

@@ -1,6 +1,7 @@
 """A lane: one thread that writes the batches of one entity, one at a time, on a connection of its own.
 
-While a batch is in the database the loop consumes, decodes and folds the next one; the lane takes it the moment it is done.
+While a batch is in the database the loop consumes, decodes and folds the next one; the lane takes it the moment it is
+done.
 Disjoint partitions may have lanes of their own (`connections`), because progress is kept per partition.
 """
 
@@ -100,7 +101,10 @@ class Lane:
         self._inbox.put_nowait(batch)
 
     def stop(self, timeout_s: float) -> bool:
-        """Finish the batch that is in the database, abandon the one that waits. False when that took longer than allowed."""
+        """Finish the batch that is in the database, abandon the one that waits.
+
+        False when that took longer than allowed.
+        """
         self._stopping.set()
         try:
             self._inbox.put(None, timeout=timeout_s)
@@ -119,7 +123,7 @@ class Lane:
                 outcome = self._flush(batch)
             except tenacity.RetryError:
                 break  # stopping: the batch was not written, the next owner will read it again
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # told to the loop, which ends the process
                 outcome = Outcome(self, batch, Verdict.BUG, error)
             self._on_outcome(outcome)
             self._concluded += 1
@@ -169,7 +173,9 @@ class Lane:
     def _report(self, verdict: Verdict, error: BaseException) -> None:
         state = getattr(error, "sqlstate", None) or type(error).__name__
         if verdict is Verdict.SYSTEMIC:
-            log.error("%s: the database refuses every batch (%s); nothing is lost, mend it and it goes on", self.topic, state)
+            log.error(
+                "%s: the database refuses every batch (%s); nothing is lost, mend it and it goes on", self.topic, state
+            )
         else:
             log.warning("%s: the database is not available (%s); trying again", self.topic, state)
 

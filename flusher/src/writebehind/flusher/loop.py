@@ -2,7 +2,8 @@
 
     consume → drop repeated offsets → decode → collect per lane → fold → (lane: one transaction) → settle → tell Kafka
 
-This is the only thread that touches the consumer. It never waits for the database: a lane that can take nothing more has
+This is the only thread that touches the consumer. It never waits for the database: a lane that can take nothing more
+has
 its partitions paused while the others go on, and the consumer is polled all the same, so that membership survives.
 """
 
@@ -72,7 +73,13 @@ class Loop:
         """Sort messages into the lanes' buffers. Runs of one partition, so that the work is done per run."""
         if any(map(Message.error, messages)):
             messages = self._membership.without_errors(messages)
-        by_topic = groupby(messages, key=Message.topic) if len(self._routes) > 1 else [(messages[0].topic(), messages)] if messages else []
+        by_topic = (
+            groupby(messages, key=Message.topic)
+            if len(self._routes) > 1
+            else [(messages[0].topic(), messages)]
+            if messages
+            else []
+        )
         for topic, of_topic in by_topic:
             route = self._routes[str(topic)]
             for number, run in groupby(of_topic, key=Message.partition):
@@ -86,18 +93,21 @@ class Loop:
         first = partition.position
         if offsets != list(range(first, first + len(run))):
             # librdkafka has delivered an offset twice after an assignment (PostHog PR#95009): a delta must not count twice.
-            run = [message for message, offset in zip(run, offsets, strict=True) if offset >= first]
-            offsets = sorted({offset for offset in offsets if offset >= first})
+            by_offset = {offset: message for offset, message in zip(offsets, run, strict=True) if offset >= first}
+            offsets, run = sorted(by_offset), [by_offset[offset] for offset in sorted(by_offset)]
             if not run:
                 return
             if offsets != list(range(first, first + len(run))):
-                return self._membership.stop_at_gap((topic, number), first, offsets)
+                self._membership.stop_at_gap((topic, number), first, offsets)
+                return
         values = list(map(Message.value, run))
         rows = self._decode(route, (topic, number), values)
         if rows:
             partition.position = first + len(rows)
             size_bytes = sum(map(len, filter(None, values)))
-            route.lane(number).buffer.add(Span(number, partition.epoch, first, partition.position), rows, size_bytes, now)
+            route.lane(number).buffer.add(
+                Span(number, partition.epoch, first, partition.position), rows, size_bytes, now
+            )
 
     def _decode(self, route: Route, place: Place, values: Sequence[bytes | None]) -> list[Row]:
         """The rows of a run, or those before the first that cannot be read, which stops the partition."""
@@ -171,7 +181,8 @@ class Loop:
                 for span in spans:
                     self._membership.stop(
                         (topic, span.partition),
-                        f"{topic}[{span.partition}]: the database refuses a record between offsets {span.expected} and {span.next} ({state})",
+                        f"{topic}[{span.partition}]: the database refuses a record between offsets "
+                        f"{span.expected} and {span.next} ({state})",
                     )
             case _:
                 raise RuntimeError(f"{topic}: a batch failed in a way that is not understood") from outcome.error

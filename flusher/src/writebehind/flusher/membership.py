@@ -1,6 +1,7 @@
 """Our place in the consumer group: which partitions are ours, from which offset, and which had to be stopped.
 
-Correctness does not depend on any callback being called (librdkafka#5604 lost `on_lost`): whatever is flushed must find its
+Correctness does not depend on any callback being called (librdkafka#5604 lost `on_lost`): whatever is flushed must
+find its
 epoch in Postgres. Callbacks never raise (confluent-kafka-python#729): an error is kept and raised by `maintain`.
 """
 
@@ -35,11 +36,14 @@ class Owned:
 class Membership:
     """Wraps the consumer. Used by the loop's thread only.
 
-    `on_gone` is told which partitions are not ours any more, so that nothing of them stays buffered; with `drain` True it
+    `on_gone` is told which partitions are not ours any more, so that nothing of them stays buffered; with `drain`
+    True it
     may wait a moment for a batch in the database, so that the next owner starts after it.
     """
 
-    def __init__(self, consumer: Consumer, claims: Claims, topics: Sequence[str], on_gone: Callable[[set[Place], bool], None]) -> None:
+    def __init__(
+        self, consumer: Consumer, claims: Claims, topics: Sequence[str], on_gone: Callable[[set[Place], bool], None]
+    ) -> None:
         self._consumer = consumer
         self._claims = claims
         self._topics = list(topics)
@@ -57,7 +61,9 @@ class Membership:
 
     def join(self) -> None:
         """Subscribe; partitions arrive while the consumer is polled."""
-        self._consumer.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
 
     def leave(self) -> None:
         """Leave the group. The group's offsets are told a last time, for the lag tools."""
@@ -83,7 +89,10 @@ class Membership:
         self._check_topics(now)
 
     def without_errors(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages that are records. A partition with an error is claimed again, which finds out what is wrong with it."""
+        """The messages that are records.
+
+        A partition with an error is claimed again, which finds out what is wrong with it.
+        """
         good: list[Message] = []
         for message in messages:
             error = message.error()
@@ -103,10 +112,17 @@ class Membership:
             self._flushed[topic, span.partition] = span.next
 
     def fenced(self, topic: str, spans: Iterable[Span]) -> None:
-        """A batch was refused because another flusher claimed one of its partitions. The rest of them are read again."""
+        """A batch was refused because another flusher claimed one of its partitions.
+
+        The rest of them are read again.
+        """
         ours = [(topic, span.partition) for span in spans if self._is_current(topic, span)]
         if ours:
-            log.warning("%s: fenced; partitions %s are claimed again if they are still ours", topic, [number for _, number in ours])
+            log.warning(
+                "%s: fenced; partitions %s are claimed again if they are still ours",
+                topic,
+                [number for _, number in ours],
+            )
             self._claim_again(ours)
 
     def stop(self, place: Place, reason: str, *, drop: bool = True) -> None:
@@ -121,7 +137,11 @@ class Membership:
     def stop_at_gap(self, place: Place, expected: int, offsets: Sequence[int]) -> None:
         """The broker left out records: nobody produces here with transactions, so they are lost."""
         found = next(offset for at, offset in enumerate(offsets, expected) if offset != at)
-        self.stop(place, f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next)", drop=False)
+        self.stop(
+            place,
+            f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next)",
+            drop=False,
+        )
 
     def pause(self, places: Sequence[Place]) -> None:
         self._consumer.pause([TopicPartition(*place) for place in places])
@@ -140,15 +160,15 @@ class Membership:
         self._on_gone(set(places), False)
         self.pause(places)
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         log.info("assigned %s", places)
         try:
             self._claim(places, assign=True)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised by `maintain`; an error out of a callback surfaces anywhere
             self._failure = error
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = {(tp.topic, tp.partition) for tp in partitions}
         log.info("revoked %s", sorted(places))
         try:
@@ -157,7 +177,7 @@ class Membership:
             for place in places:
                 for known in (self.owned, self._unclaimed, self.stopped, self._flushed):
                     known.pop(place, None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised by `maintain`; an error out of a callback surfaces anywhere
             self._failure = error
 
     def _claim(self, places: Sequence[Place], *, assign: bool) -> None:
@@ -179,7 +199,9 @@ class Membership:
         self._unclaimed.update(dict.fromkeys(waiting, self._now + RETRY_CLAIM_S))
         starts = {(claim.topic, claim.partition): claim.next_offset for claim in claims}
         if assign:
-            self._consumer.incremental_assign([TopicPartition(*place, starts.get(place, OFFSET_BEGINNING)) for place in places])
+            self._consumer.incremental_assign(
+                [TopicPartition(*place, starts.get(place, OFFSET_BEGINNING)) for place in places]
+            )
             if idle := [place for place in places if place not in starts]:
                 self.pause(idle)
         for claim in claims:
@@ -204,7 +226,10 @@ class Membership:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+            if asynchronous:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             log.info("group offsets not told (%s)", error.args[0].name())
 

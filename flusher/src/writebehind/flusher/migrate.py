@@ -9,7 +9,10 @@ from typing import Any
 
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
 from psycopg import sql
 
 from writebehind.shared import naming, table
@@ -36,10 +39,14 @@ def migrate(settings: Settings, registry: Registry, *, tables: bool = False) -> 
     """
     report = Report()
     try:
-        with psycopg.connect(settings.database.url.get_secret_value(), application_name="writebehind-migrate", connect_timeout=10) as connection:
+        with psycopg.connect(
+            settings.database.url.get_secret_value(), application_name="writebehind-migrate", connect_timeout=10
+        ) as connection:
             _migrate_database(connection, settings, registry, report, tables=tables)
     except psycopg.Error as error:
-        raise ConfigurationError(f"the database could not be migrated ({error.sqlstate or type(error).__name__}): {_first_line(error)}") from error
+        raise ConfigurationError(
+            f"the database could not be migrated ({error.sqlstate or type(error).__name__}): {_first_line(error)}"
+        ) from error
     _migrate_topics(settings, registry, report)
     return report
 
@@ -51,56 +58,81 @@ def ddl(settings: Settings, registry: Registry) -> str:
     parts += [text.as_string(None) for _, _, text in _files(schema)]
     for declaration in registry:
         if declaration.versioned:
-            name = sql.Identifier(declaration.schema, declaration.table) if declaration.schema else sql.Identifier(declaration.table)
+            name = (
+                sql.Identifier(declaration.schema, declaration.table)
+                if declaration.schema
+                else sql.Identifier(declaration.table)
+            )
             column = sql.Identifier(declaration.strategy.versions_column)
-            parts.append(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint[];").format(name, column).as_string(None))
+            parts.append(
+                sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint[];").format(name, column).as_string(None)
+            )
     return "\n\n".join(parts)
 
 
 def _files(schema: sql.Identifier) -> Iterator[tuple[int, str, sql.Composed]]:
-    for entry in sorted((files(__package__) / "sql").iterdir(), key=lambda e: e.name):
+    for entry in sorted((files("writebehind.flusher") / "sql").iterdir(), key=lambda e: e.name):
         number = entry.name.partition("_")[0]
         if entry.name.endswith(".sql") and number.isdigit():
-            yield int(number), entry.name, sql.SQL(entry.read_text()).format(schema=schema)  # type: ignore[arg-type]  # our own file
+            yield int(number), entry.name, sql.SQL(entry.read_text()).format(schema=schema)
 
 
-def _migrate_database(connection: psycopg.Connection[Any], settings: Settings, registry: Registry, report: Report, *, tables: bool) -> None:
+def _migrate_database(
+    connection: psycopg.Connection[Any], settings: Settings, registry: Registry, report: Report, *, tables: bool
+) -> None:
     schema = sql.Identifier(settings.database.schema_)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
     connection.execute(
-        sql.SQL("CREATE TABLE IF NOT EXISTS {}.migration (number int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)").format(schema)
+        sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {}.migration (number int PRIMARY KEY, name text NOT NULL, "
+            "applied_at timestamptz NOT NULL)"
+        ).format(schema)
     )
-    applied = {row[0] for row in connection.execute(sql.SQL("SELECT number FROM {}.migration").format(schema)).fetchall()}
+    applied = {
+        row[0] for row in connection.execute(sql.SQL("SELECT number FROM {}.migration").format(schema)).fetchall()
+    }
     for number, name, text in _files(schema):
         if number not in applied:
             connection.execute(text)
-            connection.execute(sql.SQL("INSERT INTO {}.migration VALUES (%s, %s, now())").format(schema), (number, name))
+            connection.execute(
+                sql.SQL("INSERT INTO {}.migration VALUES (%s, %s, now())").format(schema), (number, name)
+            )
             report.done.append(f"applied {name}")
     _assign_slots(connection, schema, registry, report)
     _check_tables(connection, registry, report, add_versions=tables)
 
 
-def _assign_slots(connection: psycopg.Connection[Any], schema: sql.Identifier, registry: Registry, report: Report) -> None:
+def _assign_slots(
+    connection: psycopg.Connection[Any], schema: sql.Identifier, registry: Registry, report: Report
+) -> None:
     for declaration in registry:
         names = [c.name for c in declaration.versioned]
         cursor = connection.execute(
             sql.SQL(
                 "INSERT INTO {s}.slot (entity, column_name, slot) "
-                "SELECT %(entity)s, n.name, (SELECT COALESCE(max(slot), 0) FROM {s}.slot WHERE entity = %(entity)s) + row_number() OVER (ORDER BY n.at) "
+                "SELECT %(entity)s, n.name, (SELECT COALESCE(max(slot), 0) FROM {s}.slot WHERE "
+                "entity = %(entity)s) + row_number() OVER (ORDER BY n.at) "
                 "FROM unnest(%(names)s::text[]) WITH ORDINALITY AS n (name, at) "
-                "WHERE NOT EXISTS (SELECT FROM {s}.slot AS k WHERE k.entity = %(entity)s AND k.column_name = n.name) RETURNING column_name"
+                "WHERE NOT EXISTS (SELECT FROM {s}.slot AS k WHERE k.entity = %(entity)s AND "
+                "k.column_name = n.name) RETURNING column_name"
             ).format(s=schema),
             {"entity": declaration.name, "names": names},
         )
         report.done += [f"gave {declaration.name}.{name} a slot for its version" for (name,) in cursor.fetchall()]
 
 
-def _check_tables(connection: psycopg.Connection[Any], registry: Registry, report: Report, *, add_versions: bool) -> None:
+def _check_tables(
+    connection: psycopg.Connection[Any], registry: Registry, report: Report, *, add_versions: bool
+) -> None:
     for declaration in registry:
         info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
         for problem in table.problems(declaration, info):
-            missing_versions = info is not None and problem.column == declaration.strategy.versions_column and problem.column not in info.columns
+            missing_versions = (
+                info is not None
+                and problem.column == declaration.strategy.versions_column
+                and problem.column not in info.columns
+            )
             if add_versions and missing_versions and info is not None:
                 name = sql.Identifier(info.schema, info.table)
                 column = sql.Identifier(declaration.strategy.versions_column)
@@ -116,7 +148,9 @@ def _migrate_topics(settings: Settings, registry: Registry, report: Report) -> N
     try:
         metadata = admin.list_topics(timeout=10)
     except KafkaException as error:
-        raise ConfigurationError(f"the broker at {kafka.bootstrap_servers} does not answer ({error.args[0].name()})") from error
+        raise ConfigurationError(
+            f"the broker at {kafka.bootstrap_servers} does not answer ({error.args[0].name()})"
+        ) from error
     if kafka.replication_factor > len(metadata.brokers):
         raise ConfigurationError(
             f"kafka.replication_factor is {kafka.replication_factor}, the cluster has {len(metadata.brokers)} brokers; "
@@ -134,7 +168,15 @@ def _migrate_topics(settings: Settings, registry: Registry, report: Report) -> N
         if count < kafka.partitions:
             fix = f"kafka-topics --alter --topic {name} --partitions {kafka.partitions} (see the guide: keys move)"
             report.problems.append((f"topic {name} has {count} partitions, the settings say {kafka.partitions}", fix))
-    _create_topics(admin, [NewTopic(n, kafka.partitions, kafka.replication_factor, config=c) for n, c in wanted.items() if n not in present], report)
+    _create_topics(
+        admin,
+        [
+            NewTopic(n, kafka.partitions, kafka.replication_factor, config=c)
+            for n, c in wanted.items()
+            if n not in present
+        ],
+        report,
+    )
 
 
 def _topic_config(settings: Settings, max_message_bytes: int) -> dict[str, str]:
@@ -158,18 +200,29 @@ def _create_topics(admin: AdminClient, topics: Sequence[NewTopic], report: Repor
                 raise ConfigurationError(f"topic {name} could not be created ({error.args[0].name()})") from error
 
 
-def _compare_topics(admin: AdminClient, present: Sequence[str], wanted: dict[str, dict[str, str]], report: Report) -> None:
+def _compare_topics(
+    admin: AdminClient, present: Sequence[str], wanted: dict[str, dict[str, str]], report: Report
+) -> None:
     if not present:
         return
-    for resource, future in admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in present]).items():
+    for resource, future in admin.describe_configs(
+        [ConfigResource(ResourceType.TOPIC, name) for name in present]
+    ).items():
         try:
             actual = future.result()
         except KafkaException as error:
-            raise ConfigurationError(f"topic {resource.name} could not be described ({error.args[0].name()})") from error
+            raise ConfigurationError(
+                f"topic {resource.name} could not be described ({error.args[0].name()})"
+            ) from error
         for key, value in wanted[resource.name].items():
             if actual[key].value != value:
-                fix = f"kafka-configs --alter --entity-type topics --entity-name {resource.name} --add-config {key}={value}"
-                report.problems.append((f"topic {resource.name}: {key} is {actual[key].value}, the settings say {value}", fix))
+                fix = (
+                    f"kafka-configs --alter --entity-type topics --entity-name {resource.name} "
+                    f"--add-config {key}={value}"
+                )
+                report.problems.append(
+                    (f"topic {resource.name}: {key} is {actual[key].value}, the settings say {value}", fix)
+                )
 
 
 def _first_line(error: psycopg.Error) -> str:

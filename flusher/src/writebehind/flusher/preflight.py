@@ -1,4 +1,6 @@
-"""Before a flusher starts: is everything as the declarations say? All problems at once, and nothing is flushed before."""
+"""Before a flusher starts: is everything as the declarations say? All problems at once, and nothing is flushed
+before.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,27 @@ def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:
     problems: list[str] = []
     prepared: dict[str, Prepared] = {}
     try:
-        with psycopg.connect(settings.database.url.get_secret_value(), application_name="writebehind-preflight", connect_timeout=10) as connection:
+        with psycopg.connect(
+            settings.database.url.get_secret_value(), application_name="writebehind-preflight", connect_timeout=10
+        ) as connection:
             for declaration in registry:
                 info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
                 slots = _slots(connection, settings.database.schema_, declaration)
-                found = [f"{problem.message}. To mend it: {problem.fix}" for problem in table.problems(declaration, info)]
+                found = [
+                    f"{problem.message}. To mend it: {problem.fix}" for problem in table.problems(declaration, info)
+                ]
                 if any(c.name not in slots for c in declaration.versioned):
-                    found.append(f"{declaration.cls.__name__}: fields without a slot for their version. To mend it: writebehind migrate")
+                    found.append(
+                        f"{declaration.cls.__name__}: fields without a slot for their version. To "
+                        f"mend it: writebehind migrate"
+                    )
                 problems += found
                 if info is not None and not found:
                     prepared[declaration.name] = Prepared(declaration, info, slots)
     except psycopg.errors.UndefinedTable as error:
-        raise ConfigurationError(f"there are no bookkeeping tables in schema {settings.database.schema_}: run `writebehind migrate`") from error
+        raise ConfigurationError(
+            f"there are no bookkeeping tables in schema {settings.database.schema_}: run `writebehind migrate`"
+        ) from error
     except psycopg.Error as error:
         raise ConfigurationError(f"the database cannot be used ({error.sqlstate or type(error).__name__})") from error
     problems += _cache_problems(settings)
@@ -61,11 +72,12 @@ def _slots(connection: psycopg.Connection[Any], schema: str, declaration: Declar
 def _cache_problems(settings: Settings) -> list[str]:
     client = connect_cache(settings.cache, "writebehind-preflight")
     try:
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "")
+        policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy", ""))
     except (redis.RedisError, OSError):
         return []  # down, or CONFIG is not allowed: flushing does not need the cache
     finally:
         client.close()
     if policy.startswith("allkeys"):
-        return [f"the cache's maxmemory-policy {policy} may evict entries with pending writes. To mend it: CONFIG SET maxmemory-policy volatile-lru"]
+        problem = f"the cache's maxmemory-policy {policy} may evict entries with pending writes"
+        return [f"{problem}. To mend it: CONFIG SET maxmemory-policy volatile-lru"]
     return []

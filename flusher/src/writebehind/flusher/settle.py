@@ -1,7 +1,9 @@
 """Settling: after a commit the cache learns what is in the database. Best effort; a failure costs a miss, never truth.
 
-A settlement that failed may have been carried out or not, and its entries' pending counts cannot be trusted any more: they are
-deleted as soon as the cache answers, and read from the row again. One thread per lane keeps the order of its commits, which `heal` needs: a pending sum is what was enqueued and not yet settled.
+A settlement that failed may have been carried out or not, and its entries' pending counts cannot be trusted any more:
+they are
+deleted as soon as the cache answers, and read from the row again. One thread per lane keeps the order of its commits,
+which `heal` needs: a pending sum is what was enqueued and not yet settled.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def connect(settings: CacheSettings, name: str) -> redis.Redis:
     """A client that never sends a command twice: settling counts."""
     return redis.Redis.from_url(
         settings.url.get_secret_value(),
-        socket_timeout=max(5.0, settings.timeout_s),  # nobody waits for a settlement: patience is cheaper than a lost one
+        socket_timeout=max(
+            5.0, settings.timeout_s
+        ),  # nobody waits for a settlement: patience is cheaper than a lost one
         socket_connect_timeout=settings.connect_timeout_s,
         retry=Retry(NoBackoff(), 0),
         client_name=name,
@@ -46,7 +50,12 @@ def connect(settings: CacheSettings, name: str) -> redis.Redis:
 class Settler:
     """Settles one lane's commits, in order, in a thread of its own."""
 
-    def __init__(self, declaration: Declaration, settings: CacheSettings, select: Callable[[list[list[Any]]], list[tuple[Any, ...]]]) -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        settings: CacheSettings,
+        select: Callable[[list[list[Any]]], list[tuple[Any, ...]]],
+    ) -> None:
         self._declaration = declaration
         self._scripts = EntityScripts(declaration)
         self._prefix = settings.prefix
@@ -80,7 +89,8 @@ class Settler:
     def heal(self) -> None:
         """Set tainted entries right that are written all the time. Call between two commits of the lane, in its thread.
 
-        Does nothing unless some entry is tainted and everything committed is settled: only then are row + unsettled deltas exact.
+        Does nothing unless some entry is tainted and everything committed is settled: only then are row +
+        unsettled deltas exact.
         """
         if not self._tainted or self._queue.unfinished_tasks:
             return
@@ -89,7 +99,11 @@ class Settler:
             for at in range(0, len(texts), KEYS_PER_CALL):
                 self._heal(texts[at : at + KEYS_PER_CALL])
         except (RedisError, OSError, psycopg.Error) as error:
-            log.info("%s: entries not healed (%s); their next flush tries again", self._declaration.name, type(error).__name__)
+            log.info(
+                "%s: entries not healed (%s); their next flush tries again",
+                self._declaration.name,
+                type(error).__name__,
+            )
 
     def _run(self) -> None:
         while (settlement := self._queue.get()) is not None:
@@ -122,13 +136,18 @@ class Settler:
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(self._declaration.keys)
         rows = {self._declaration.key_text(row[:width]): row[width:-1] for row in self._select(columns)}
-        self._call(self._scripts.heal(self._entries(texts), [(text in rows, self._cached(rows.get(text))) for text in texts]))
+        self._call(
+            self._scripts.heal(self._entries(texts), [(text in rows, self._cached(rows.get(text))) for text in texts])
+        )
 
     def _cached(self, row: Sequence[Any] | None) -> list[tuple[int, str]]:
         if row is None:
             return []
         return [
-            (c.position, to_cache(value if value is None or c.kind.from_db is None else c.kind.from_db(value), c.kind.to_cache))
+            (
+                c.position,
+                to_cache(value if value is None or c.kind.from_db is None else c.kind.from_db(value), c.kind.to_cache),
+            )
             for c, value in zip(self._declaration.fields, row, strict=True)
         ]
 
@@ -144,7 +163,12 @@ class Settler:
     def _report(self, reason: str) -> None:
         level = logging.DEBUG if self._failing else logging.WARNING
         self._failing = True
-        log.log(level, "%s: entries not settled (%s); they are deleted when the cache answers again", self._declaration.name, reason)
+        log.log(
+            level,
+            "%s: entries not settled (%s); they are deleted when the cache answers again",
+            self._declaration.name,
+            reason,
+        )
 
 
 def _slice(settlement: Settlement, start: int, end: int) -> Settlement:

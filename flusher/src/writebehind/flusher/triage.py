@@ -1,10 +1,10 @@
 """Triage: what an error on the way to the database means. Pure; by SQLSTATE and exception type, never by text.
 
-    FENCED     another flusher owns a partition of the batch now, or the batch is not the next one: drop it, ask again
-    TRANSIENT  the environment: back off and try the same batch again, for ever; never a dead letter
-    SYSTEMIC   the table or a privilege is not as it must be: the entity stops until that is mended
-    POISON     the data: the same batch would fail for ever
-    BUG        nothing we know: the process ends, because going on could hide a loss
+FENCED     another flusher owns a partition of the batch now, or the batch is not the next one: drop it, ask again
+TRANSIENT  the environment: back off and try the same batch again, for ever; never a dead letter
+SYSTEMIC   the table or a privilege is not as it must be: the entity stops until that is mended
+POISON     the data: the same batch would fail for ever
+BUG        nothing we know: the process ends, because going on could hide a loss
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def triage(error: BaseException) -> Verdict:
             return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], Verdict.TRANSIENT)
         if isinstance(error, psycopg.DataError | psycopg.NotSupportedError):
             return Verdict.POISON  # refused by the client while it encoded a parameter
-        return Verdict.TRANSIENT if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Verdict.BUG
+        return (
+            Verdict.TRANSIENT if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else Verdict.BUG
+        )
     if isinstance(error, UnicodeEncodeError | OverflowError | struct.error):
         return Verdict.POISON
     if isinstance(error, OSError):

@@ -1,4 +1,6 @@
-"""`--workers N`: several flusher processes under one parent, which passes signals on and ends when one of them fails."""
+"""`--workers N`: several flusher processes under one parent, which passes signals on and ends when one of them
+fails.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ def supervise(settings: Settings) -> int:
     """Run `settings.flusher.workers` processes. Returns 0 when all stopped on a signal, 1 when one failed."""
     context = multiprocessing.get_context("spawn")  # Kafka clients do not survive a fork
     alone = settings.model_copy(update={"flusher": settings.flusher.model_copy(update={"workers": 1})})
-    workers = [context.Process(target=_work, args=(alone,), name=f"flusher-{n}") for n in range(settings.flusher.workers)]
+    workers = [
+        context.Process(target=_work, args=(alone,), name=f"flusher-{n}") for n in range(settings.flusher.workers)
+    ]
     stopping = False
 
-    def forward(number: int, _frame: FrameType | None) -> None:
+    def forward(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
         for worker in workers:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class Breaker:
-    """Closed: calls pass. Open: none does, so that a sick cache costs no time-out per call. Half-open: one call probes."""
+    """Closed: calls pass.
+
+    Open: none does, so that a sick cache costs no time-out per call. Half-open: one call probes.
+    """
 
     def __init__(self, failures_max: int, open_s: float) -> None:
         self._failures_max = failures_max

@@ -1,6 +1,7 @@
 """What a delivery report means for the caller. Pure, by error code.
 
-librdkafka knows whether a message may have been stored (`rd_kafka_message_status`), but the Python binding does not show it.
+librdkafka knows whether a message may have been stored (`rd_kafka_message_status`), but the Python binding does not
+show it.
 So only the errors that no attempt of the same message can have escaped count as definite; every other one is unknown.
 """
 

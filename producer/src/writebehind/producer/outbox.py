@@ -1,6 +1,7 @@
 """The outbox: records on their way to the broker. One librdkafka producer and one poll thread per client.
 
-Shared by the asynchronous and the synchronous client. Delivery reports of one poll round are handed over together: waking an
+Shared by the asynchronous and the synchronous client. Delivery reports of one poll round are handed over together:
+waking an
 event loop once per record would cost more than the record.
 """
 
@@ -12,7 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings, kafka_client_config
@@ -25,7 +28,10 @@ POLL_S = 0.2
 
 
 class Outbox:
-    """Hands records to librdkafka and counts what is in flight. `deliver` gets the writes of a poll round, in the poll thread."""
+    """Hands records to librdkafka and counts what is in flight.
+
+    `deliver` gets the writes of a poll round, in the poll thread.
+    """
 
     def __init__(self, settings: Settings, deliver: Callable[[Sequence[Write]], None]) -> None:
         self._limits = settings.producer
@@ -55,7 +61,9 @@ class Outbox:
     def reserve(self, records: int, size_bytes: int, timeout_s: float) -> bool:
         """Take room for records, blocking the calling thread until there is some. False when there was none in time."""
         with self._room:
-            if not self._fits(records, size_bytes) and not self._room.wait_for(lambda: self._fits(records, size_bytes), timeout_s):
+            if not self._fits(records, size_bytes) and not self._room.wait_for(
+                lambda: self._fits(records, size_bytes), timeout_s
+            ):
                 return False
             if self._records == 0:
                 self._answered_at = time.monotonic()
@@ -73,7 +81,10 @@ class Outbox:
     def _fits(self, records: int, size_bytes: int) -> bool:
         if self._records == 0:
             return True  # even what is larger than the bound can go alone
-        return self._records + records <= self._limits.max_in_flight and self._bytes + size_bytes <= self._limits.max_in_flight_bytes
+        return (
+            self._records + records <= self._limits.max_in_flight
+            and self._bytes + size_bytes <= self._limits.max_in_flight_bytes
+        )
 
     def send(self, write: Write, record: bytes) -> None:
         """Hand one record over. Raises KafkaException, or BufferError, when librdkafka does not take it: definite."""
@@ -81,11 +92,20 @@ class Outbox:
         self._producer.produce(write.target.topic, record, write.key_text.encode(), on_delivery=write.delivered)
 
     def check_topic(self, topic: str) -> None:
-        """Look at a topic before its first use. Raises ConfigurationError; a broker that does not answer is no finding."""
+        """Look at a topic before its first use.
+
+        Raises ConfigurationError; a broker that does not answer is no finding.
+        """
         try:
             known = self._producer.list_topics(topic, timeout=2).topics[topic]
-            settings = self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=2) if known.error is None else {}
-            required = max((int(future.result()["min.insync.replicas"].value) for future in settings.values()), default=1)
+            settings = (
+                self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=2)
+                if known.error is None
+                else {}
+            )
+            required = max(
+                (int(future.result()["min.insync.replicas"].value) for future in settings.values()), default=1
+            )
         except (KafkaException, KeyError):
             return
         if known.error is not None:
@@ -95,7 +115,8 @@ class Outbox:
         replicas = min((len(partition.replicas) for partition in known.partitions.values()), default=1)
         if required > replicas:
             raise ConfigurationError(
-                f"topic {topic!r} asks for min.insync.replicas={required} and has {replicas} replicas: no write could ever be acknowledged; "
+                f"topic {topic!r} asks for min.insync.replicas={required} and has {replicas} "
+                f"replicas: no write could ever be acknowledged; "
                 "lower the one or raise the other"
             )
 

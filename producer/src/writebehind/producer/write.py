@@ -49,7 +49,14 @@ class Write:
     group: Any = None
     on_delivery: Any = None
 
-    def __init__(self, target: Target, key: tuple[Any, ...], wire: list[tuple[int, Any]], cached: list[tuple[int, str]], size_bytes: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        key: tuple[Any, ...],
+        wire: list[tuple[int, Any]],
+        cached: list[tuple[int, str]],
+        size_bytes: int,
+    ) -> None:
         self.target = target
         self.key = key
         self.key_text = text = target.key_text(key)
@@ -113,7 +120,12 @@ def check_add(target: Target, key: Any, patch: Mapping[str, Any], *, size_max: i
     for name, value in patch.items():
         column = declaration.by_name.get(name)
         if column is not None and column.merge is not Merge.SUM:
-            raise InvalidWrite(declaration.cls.__name__, name, type(value).__name__, "cannot be added to: it is not declared Sum; use update")
+            raise InvalidWrite(
+                declaration.cls.__name__,
+                name,
+                type(value).__name__,
+                "cannot be added to: it is not declared Sum; use update",
+            )
     return check_update(target, key, patch, size_max=size_max)
 
 
@@ -121,7 +133,9 @@ def check_delete(target: Target, key: Any) -> Write:
     """A checked delete. Raises InvalidWrite."""
     declaration = target.declaration
     if not declaration.strategy.deletes:
-        raise InvalidWrite(declaration.cls.__name__, None, "delete", "deletes must be declared: WriteBehind(deletes=True)")
+        raise InvalidWrite(
+            declaration.cls.__name__, None, "delete", "deletes must be declared: WriteBehind(deletes=True)"
+        )
     return Write(target, declaration.check_key(key), [], [], RECORD_OVERHEAD_BYTES)
 
 

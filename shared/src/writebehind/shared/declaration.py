@@ -65,7 +65,8 @@ class Column:
 class Declaration:
     """Everything the producer, the flusher and the audit need to know of one entity.
 
-    `versioned` are the fields that have a slot in the row's `bigint[]` of versions: the `Last` fields, and every field when
+    `versioned` are the fields that have a slot in the row's `bigint[]` of versions: the `Last` fields, and every
+    field when
     deletes are allowed (a late delete must know which fields are newer than itself).
     """
 
@@ -133,7 +134,9 @@ class Declaration:
         else:
             values = key if isinstance(key, tuple | list) else (key,)
         if len(values) != len(self.keys):
-            raise self._invalid(None, key, f"the key has {len(self.keys)} columns: {', '.join(c.name for c in self.keys)}")
+            raise self._invalid(
+                None, key, f"the key has {len(self.keys)} columns: {', '.join(c.name for c in self.keys)}"
+            )
         return tuple([self._wire(c, value) for c, value in zip(self.keys, values, strict=True)])
 
     def check_patch(self, patch: Mapping[str, Any]) -> list[tuple[Column, Any]]:
@@ -157,7 +160,9 @@ class Declaration:
     def _check(self, column: Column, value: Any) -> Any:
         if value is None:
             if not column.nullable or column.merge is not Merge.LAST:
-                rule = "must not be None" if column.merge is Merge.LAST else f"must not be None: nothing to {column.merge}"
+                rule = (
+                    "must not be None" if column.merge is Merge.LAST else f"must not be None: nothing to {column.merge}"
+                )
                 raise self._invalid(column.name, value, rule)
             return None
         try:
@@ -170,7 +175,9 @@ class Declaration:
             try:
                 column.constraint.validate_python(checked, strict=True)
             except ValidationError as error:
-                raise self._invalid(column.name, value, error.errors(include_input=False, include_url=False)[0]["msg"]) from None
+                raise self._invalid(
+                    column.name, value, error.errors(include_input=False, include_url=False)[0]["msg"]
+                ) from None
         return checked
 
     def _invalid(self, field_name: str | None, value: Any, rule: str) -> InvalidWrite:
@@ -194,7 +201,8 @@ def declaration_of(cls: type[Entity]) -> Declaration:
         cls.model_rebuild()
     if cls.__pydantic_decorators__.field_validators or cls.__pydantic_decorators__.model_validators:
         raise DeclarationError(
-            f"{cls.__name__}: validators do not run on patches, which never hold the whole row; use Annotated[...] constraints"
+            f"{cls.__name__}: validators do not run on patches, which never hold the whole row; use "
+            f"Annotated[...] constraints"
         )
     keys: list[Column] = []
     fields: list[Column] = []
@@ -207,11 +215,15 @@ def declaration_of(cls: type[Entity]) -> Declaration:
     if not fields:
         raise DeclarationError(f"{cls.__name__}: has no fields besides its key, so there is nothing to write")
     if len(fields) > FIELDS_MAX:
-        raise DeclarationError(f"{cls.__name__}: has {len(fields)} fields; the limit is {FIELDS_MAX}. Split it into two entities")
+        raise DeclarationError(
+            f"{cls.__name__}: has {len(fields)} fields; the limit is {FIELDS_MAX}. Split it into two entities"
+        )
     place, strategy = cls.__place__, cls.__strategy__
     by_name = {c.name: c for c in [*keys, *fields]}
     if strategy.versions_column in by_name:
-        raise DeclarationError(f"{cls.__name__}.{strategy.versions_column}: is the versions column, which is not a field")
+        raise DeclarationError(
+            f"{cls.__name__}.{strategy.versions_column}: is the versions column, which is not a field"
+        )
     return Declaration(cls, place.entity, place.table, place.schema, strategy, tuple(keys), tuple(fields), by_name)
 
 
@@ -257,14 +269,19 @@ def _column(
     if is_key:
         _check_key_column(place, kind, nullable=nullable, merged=bool(found))
     if merge is Merge.SUM and kind.order is not Order.NUMBER:
-        raise DeclarationError(f"{place}: Sum needs an int or a Decimal (a sum of floats depends on the order of its terms)")
+        raise DeclarationError(
+            f"{place}: Sum needs an int or a Decimal (a sum of floats depends on the order of its terms)"
+        )
     if merge in (Merge.MAX, Merge.MIN) and kind.order is Order.NONE:
         raise DeclarationError(
             f"{place}: {merge} needs a number, a datetime or a date: the order of {kind.name} depends on the collation"
         )
     extra = [m for m in metadata if not isinstance(m, _MARKERS) and m not in _MARKERS]
-    constraint = TypeAdapter[Any](typing.Annotated[(annotation, *extra)]) if extra else None  # pyright: ignore[reportInvalidTypeForm]
-    default = info.get_default(call_default_factory=True) if not info.is_required() else PydanticUndefined
+    constraint: TypeAdapter[Any] | None = None
+    if extra:
+        constrained: Any = functools.reduce(lambda inner, m: typing.Annotated[inner, m], extra, annotation)
+        constraint = TypeAdapter(constrained)
+    default = PydanticUndefined if info.is_required() else info.get_default(call_default_factory=True)
     return Column(name, kind, nullable, merge, position, default, constraint)
 
 
@@ -290,12 +307,15 @@ def _kind(place: str, annotation: Any, metadata: list[Any]) -> Kind:
         return _array_kind(place, typing.get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         if not all(isinstance(member.value, str) for member in annotation):
-            raise DeclarationError(f"{place}: the values of {annotation.__name__} must be str: they are the labels of the enum type")
+            raise DeclarationError(
+                f"{place}: the values of {annotation.__name__} must be str: they are the labels of the enum type"
+            )
         return kinds.enumeration(annotation)
     kind = _PLAIN.get(origin or annotation)
     if kind is None:
         raise DeclarationError(
-            f"{place}: {annotation} has no column type here; use int, Decimal, float, str, bool, datetime, date, UUID, bytes, dict, "
+            f"{place}: {annotation} has no column type here; use int, Decimal, float, str, bool, "
+            f"datetime, date, UUID, bytes, dict, "
             "an Enum of str, a list of those scalars, or Annotated[..., Json]"
         )
     return kind

@@ -1,10 +1,10 @@
 """Declaring an entity: one typed class is the source for table, columns, cache keys, topic, SQL and validation.
 
-    class Player(Entity, table="players", strategy=WriteBehind(flush_delay_s=0.2)):
-        id: Annotated[int, Key]
-        name: str
-        score: Annotated[int, Sum]
-        best: Annotated[int, Max]
+class Player(Entity, table="players", strategy=WriteBehind(flush_delay_s=0.2)):
+    id: Annotated[int, Key]
+    name: str
+    score: Annotated[int, Sum]
+    best: Annotated[int, Max]
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Last:
 
 
 class Sum:
-    """A write is a delta that is added: for counters. Integers and numeric only, because a sum of floats is not exact."""
+    """A write is a delta that is added: for counters.
+
+    Integers and numeric only, because a sum of floats is not exact.
+    """
 
 
 class Max:
@@ -121,7 +124,8 @@ class Place:
 class Entity(BaseModel):
     """Base class of declarations. Subclass it with `table=` and `strategy=`; the strategy is mandatory on purpose.
 
-    Class arguments: `table`, `strategy`, `schema` (default: the connection's search_path), `name` (default: the class name
+    Class arguments: `table`, `strategy`, `schema` (default: the connection's search_path), `name` (default: the
+    class name
     in snake_case; it names the topic and the cache keys, so it cannot change while records are in flight), and
     `abstract=True` for a base class that only shares fields.
     Raises DeclarationError when the declaration cannot work.
@@ -133,7 +137,8 @@ class Entity(BaseModel):
     __strategy__: ClassVar[Strategy]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # The class arguments are read in __pydantic_init_subclass__, where the fields are known; `type` also sends them here.
+        # The class arguments are read in __pydantic_init_subclass__, where the fields are known; `type` also
+        # sends them here.
         super().__init_subclass__()
 
     @classmethod
@@ -151,10 +156,13 @@ class Entity(BaseModel):
         if abstract:
             return
         if table is None:
-            raise DeclarationError(f"{cls.__name__}: say which table it is: class {cls.__name__}(Entity, table=..., strategy=...)")
+            raise DeclarationError(
+                f"{cls.__name__}: say which table it is: class {cls.__name__}(Entity, table=..., strategy=...)"
+            )
         if not isinstance(strategy, WriteBehind):
             raise DeclarationError(
-                f"{cls.__name__}: pick a strategy: strategy=WriteBehind(...). There is no default, because each one goes "
+                f"{cls.__name__}: pick a strategy: strategy=WriteBehind(...). There is no default, "
+                f"because each one goes "
                 "wrong in its own way and nobody should pick one by accident"
             )
         entity = name or _snake_case(cls.__name__)
@@ -162,7 +170,9 @@ class Entity(BaseModel):
             raise DeclarationError(f"{cls.__name__}: the name {entity!r} must match {_NAME.pattern}")
         for field in cls.model_fields:
             if field in _RESERVED_FIELDS or field.startswith("_"):
-                raise DeclarationError(f"{cls.__name__}.{field}: this name is an option of the producer's calls; use another")
+                raise DeclarationError(
+                    f"{cls.__name__}.{field}: this name is an option of the producer's calls; use another"
+                )
         cls.__place__ = Place(entity, table, schema)
         cls.__strategy__ = strategy
 

@@ -1,7 +1,9 @@
 """Fold: many records of a batch become one row per key. The heart of the flusher; pure.
 
-Every `Last` field is decided by its own highest version, `Sum` deltas are added, `Max` and `Min` candidates combined, and a
-delete takes with it whatever is older than itself. The result does not depend on the order or grouping of distinct records.
+Every `Last` field is decided by its own highest version, `Sum` deltas are added, `Max` and `Min` candidates combined,
+and a
+delete takes with it whatever is older than itself. The result does not depend on the order or grouping of distinct
+records.
 Work is done on columns: a batch whose keys are all distinct, the common case, costs no Python per row.
 """
 
@@ -26,7 +28,8 @@ _EXACT = decimal.Context(prec=4000, traps=[decimal.Inexact, decimal.InvalidOpera
 class Settlement:
     """What the cache is told after the commit, as columns; one entry per key and generation.
 
-    `counts` records were flushed, `versions` the newest of them; `sums` holds per `Sum` field what was added (None: nothing).
+    `counts` records were flushed, `versions` the newest of them; `sums` holds per `Sum` field what was added
+    (None: nothing).
     """
 
     keys: list[str]
@@ -56,7 +59,10 @@ class Folded:
 
 
 def fold(declaration: Declaration, rows: Sequence[Row], tombstones: Mapping[str, int] | None = None) -> Folded:
-    """Fold decoded rows of one declaration. `tombstones` gives, by key text, the version of the key's last known delete."""
+    """Fold decoded rows of one declaration.
+
+    `tombstones` gives, by key text, the version of the key's last known delete.
+    """
     key_of = key_getter(declaration)
     if declaration.strategy.deletes:
         return _fold_with_deletes(declaration, rows, key_of, tombstones or {})
@@ -158,7 +164,9 @@ def _merge_group(declaration: Declaration, group: Sequence[Row]) -> Group:
     return Group(row, [by_field[c.position] for c in declaration.versioned], _settled(declaration, group))
 
 
-def _newest(column: Column, values: Sequence[Any], versions: Sequence[int], masks: Sequence[int]) -> tuple[Any, int | None]:
+def _newest(
+    column: Column, values: Sequence[Any], versions: Sequence[int], masks: Sequence[int]
+) -> tuple[Any, int | None]:
     bit = column.bit
     touching = [(version, value) for version, value, mask in zip(versions, values, masks, strict=True) if mask & bit]
     if not touching:
@@ -208,7 +216,9 @@ def _fold_with_deletes(
     merged: list[Row] = []
     groups: dict[int, Group] = {}
     deletes: list[tuple[tuple[Any, ...], int]] = []
-    dead: list[tuple[str, list[tuple[int, int, int, list[Any]]]]] = []  # keys with no row left to write, still to be settled
+    dead: list[
+        tuple[str, list[tuple[int, int, int, list[Any]]]]
+    ] = []  # keys with no row left to write, still to be settled
     for group in _by_key(rows, list(map(key_of, rows))):
         key = group[0][KEYS : KEYS + width]
         text = declaration.key_text(key)
@@ -250,12 +260,16 @@ def _version_columns(declaration: Declaration, versions: Sequence[int], masks: S
     if masks.count(masks[0]) == len(masks):
         return [list(versions) if masks[0] & c.bit else [None] * len(versions) for c in declaration.versioned]
     return [
-        [version if mask & c.bit else None for version, mask in zip(versions, masks, strict=True)] for c in declaration.versioned
+        [version if mask & c.bit else None for version, mask in zip(versions, masks, strict=True)]
+        for c in declaration.versioned
     ]
 
 
 def _settlement(
-    declaration: Declaration, keys: Sequence[Sequence[Any]], columns: Sequence[Sequence[Any]], groups: Mapping[int, Group]
+    declaration: Declaration,
+    keys: Sequence[Sequence[Any]],
+    columns: Sequence[Sequence[Any]],
+    groups: Mapping[int, Group],
 ) -> Settlement:
     first = KEYS + len(keys)
     texts = declaration.key_texts(keys)

@@ -1,6 +1,7 @@
 """Column kinds: how a value of each Postgres type is checked, and written to the cache, to Kafka and to a statement.
 
-One value has four forms. *Python*: what the caller gives and gets. *Cache*: text in a Redis hash field, chosen so that the
+One value has four forms. *Python*: what the caller gives and gets. *Cache*: text in a Redis hash field, chosen so
+that the
 scripts can add and compare it. *Wire*: what the record carries (msgspec encodes it). *Parameter*: what the
 statement's `unnest` arrays hold; it is the wire form, so the flusher never converts a value.
 """
@@ -26,7 +27,10 @@ INT8_MIN, INT8_MAX = -(2**63), 2**63 - 1
 
 
 class Order(enum.StrEnum):
-    """How two cache forms of a kind compare, told to the scripts. NONE: the kind has no order that all three stores share."""
+    """How two cache forms of a kind compare, told to the scripts.
+
+    NONE: the kind has no order that all three stores share.
+    """
 
     NONE = ""
     NUMBER = "n"
@@ -39,7 +43,8 @@ class Kind:
     """One column type.
 
     `check` turns what the caller gave into the Python form or raises ValueError with the broken rule.
-    `pg_types` are the catalog names (`format_type` without modifier) the column may have; `param_type` is the element type
+    `pg_types` are the catalog names (`format_type` without modifier) the column may have; `param_type` is the
+    element type
     of the statement's array; `cast` says that the parameter is text that must be cast to the column's own type.
     """
 
@@ -314,7 +319,10 @@ def enumeration(members: type[enum.Enum]) -> Kind:
 
 
 def array(element: Kind, *, nullable_elements: bool) -> Kind:
-    """A one-dimensional array of scalars. Its wire form is Postgres' own array literal: `unnest` flattens nested arrays."""
+    """A one-dimensional array of scalars.
+
+    Its wire form is Postgres' own array literal: `unnest` flattens nested arrays.
+    """
 
     def check(value: Any) -> list[Any]:
         if not isinstance(value, list | tuple):

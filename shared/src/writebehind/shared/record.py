@@ -2,8 +2,10 @@
 
     [fingerprint, version, generation, mask, *key columns, *fields]
 
-Bit i of `mask` says that field i is in the patch, which tells `None` from "left out"; a mask of 0 is a delete. Fields that
-are left out hold nil. `generation` is the version at which the cache entry was created, 0 when the cache was not written.
+Bit i of `mask` says that field i is in the patch, which tells `None` from "left out"; a mask of 0 is a delete. Fields
+that
+are left out hold nil. `generation` is the version at which the cache entry was created, 0 when the cache was not
+written.
 The array has one fixed type per declaration, so that a whole batch decodes without a line of Python per message.
 """
 
@@ -25,7 +27,10 @@ Row = tuple[Any, ...]
 
 
 class BadRecord(WritebehindError):
-    """A record that cannot be read with this declaration. `index` is its place in the batch; the reason holds no values."""
+    """A record that cannot be read with this declaration.
+
+    `index` is its place in the batch; the reason holds no values.
+    """
 
     def __init__(self, index: int, reason: str, *, fingerprint: int | None = None) -> None:
         self.index = index
@@ -43,13 +48,16 @@ class Codec:
         fields = [c.wire_type | None for c in declaration.fields]
         self._width = KEYS + len(keys)
         self._mask_all = (1 << len(fields)) - 1
-        row = tuple[(int, int, int, int, *keys, *fields)]  # type: ignore[misc]  # built from the declaration at run time
+        row: Any = tuple.__class_getitem__((int, int, int, int, *keys, *fields))  # known at run time only
         self._decoder = msgspec.msgpack.Decoder(row)
         self._encoder = msgspec.msgpack.Encoder(decimal_format="string")
         self._absent = [None] * len(fields)
 
     def encode(self, version: int, generation: int, key: Sequence[Any], patch: Sequence[tuple[int, Any]]) -> bytes:
-        """One record. `key` and the values are in wire form; `patch` pairs a field's position with its value; empty deletes."""
+        """One record.
+
+        `key` and the values are in wire form; `patch` pairs a field's position with its value; empty deletes.
+        """
         fields = self._absent.copy()
         mask = 0
         for position, value in patch:

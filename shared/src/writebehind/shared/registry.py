@@ -24,7 +24,8 @@ class Registry:
             twin = self._by_name.setdefault(declaration.name, declaration)
             if twin is not declaration:
                 raise DeclarationError(
-                    f"{cls.__name__} and {twin.cls.__name__} are both named {declaration.name!r}: they would share a topic; "
+                    f"{cls.__name__} and {twin.cls.__name__} are both named {declaration.name!r}: "
+                    f"they would share a topic; "
                     "give one of them name=..."
                 )
             self._claim(declaration, owner)
@@ -37,7 +38,8 @@ class Registry:
             other = owner.setdefault((declaration.schema, declaration.table, column), declaration)
             if other is not declaration:
                 raise DeclarationError(
-                    f"{declaration.cls.__name__} and {other.cls.__name__} both own {declaration.table}.{column}: entities that share a "
+                    f"{declaration.cls.__name__} and {other.cls.__name__} both own "
+                    f"{declaration.table}.{column}: entities that share a "
                     "table must have disjoint columns and a versions column each (versions_column=...)"
                 )
 

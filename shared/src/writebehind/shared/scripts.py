@@ -1,6 +1,7 @@
 """The cache scripts: what is sent, and what comes back. No I/O: a `Call` is run by whoever has a connection.
 
-Arguments and replies travel as one msgpack blob each: redis-py spends more on a thousand arguments than Valkey on the writes.
+Arguments and replies travel as one msgpack blob each: redis-py spends more on a thousand arguments than Valkey on the
+writes.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ class Script:
 
     @classmethod
     def read(cls, name: str) -> Script:
-        folder = files(__package__) / "lua"
+        folder = files("writebehind.shared") / "lua"
         text = (folder / "decimal.lua").read_text() + "\n" + (folder / f"{name}.lua").read_text()
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-WRITE, UNDO, LEASE, FILL, SETTLE, HEAL = (Script.read(name) for name in ("write", "undo", "lease", "fill", "settle", "heal"))
+WRITE, UNDO, LEASE, FILL, SETTLE, HEAL = (
+    Script.read(name) for name in ("write", "undo", "lease", "fill", "settle", "heal")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,10 @@ class Applied(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 
 class NeedsBase(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """An increment needs the row first. With a token, we must load it and fill the entry; else somebody else is doing so."""
+    """An increment needs the row first.
+
+    With a token, we must load it and fill the entry; else somebody else is doing so.
+    """
 
     token: str
 
@@ -98,7 +104,12 @@ class EntityScripts:
     def __init__(self, declaration: Declaration) -> None:
         self._declaration = declaration
         # An order is needed for Max and Min, a range only where an increment could leave it.
-        self._fields = _encode([[c.name, c.merge.value, c.kind.order.value, _bound(c.kind.low), _bound(c.kind.high)] for c in declaration.fields])
+        self._fields = _encode(
+            [
+                [c.name, c.merge.value, c.kind.order.value, _bound(c.kind.low), _bound(c.kind.high)]
+                for c in declaration.fields
+            ]
+        )
         self._ttl_ms = max(1, int(declaration.strategy.ttl_s * 1000))
 
     def write(self, keys: Sequence[str], patches: Sequence[Patch], *, seen: int, token: str, lease_us: int) -> Call:
@@ -126,13 +137,30 @@ class EntityScripts:
         return Call(LEASE, keys, (token, lease_us))
 
     def fill(self, keys: Sequence[str], rows: Sequence[tuple[bool, int, Patch]], *, token: str) -> Call:
-        """Fill entries from rows: (exists, newest version, fields in cache form). Reply: a list of bool, by `read_flags`."""
-        return Call(FILL, keys, (self._fields, token, self._ttl_ms, _encode([[exists, version, _flat(row)] for exists, version, row in rows])))
+        """Fill entries from rows: (exists, newest version, fields in cache form).
+
+        Reply: a list of bool, by `read_flags`.
+        """
+        return Call(
+            FILL,
+            keys,
+            (
+                self._fields,
+                token,
+                self._ttl_ms,
+                _encode([[exists, version, _flat(row)] for exists, version, row in rows]),
+            ),
+        )
 
     def settle(self, keys: Sequence[str], settlement: Settlement) -> Call:
         """Lower pending counts after a commit. `keys` are the entries of `settlement`. Reply: `read_indexes`."""
-        sums = [[_sum(value, column.kind.to_cache) for value in values] for column, values in zip(self._declaration.sums, settlement.sums, strict=True)]
-        return Call(SETTLE, keys, (self._fields, self._ttl_ms, _encode([settlement.generations, settlement.counts, sums])))
+        sums = [
+            [_sum(value, column.kind.to_cache) for value in values]
+            for column, values in zip(self._declaration.sums, settlement.sums, strict=True)
+        ]
+        return Call(
+            SETTLE, keys, (self._fields, self._ttl_ms, _encode([settlement.generations, settlement.counts, sums]))
+        )
 
     def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch]]) -> Call:
         """Set tainted entries right from rows: (exists, fields in cache form)."""

@@ -1,6 +1,7 @@
 """Settings: twelve-factor, prefix `WRITEBEHIND_`, nested with `__`; units stand last in names.
 
-Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file per
+Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file
+per
 setting, named like its variable), and the TOML file named by `WRITEBEHIND_CONFIG` (default `writebehind.toml`).
 """
 
@@ -56,7 +57,9 @@ class KafkaSettings(_Part):
     min_insync_replicas: int = Field(1, ge=1, le=32, description="replicas that must have a record; 2 in production")
     retention_ms: int = Field(7 * 86_400_000, ge=60_000, description="how long a topic keeps records, in milliseconds")
     max_message_bytes: int = Field(1_048_576, ge=10_240, description="largest record, in bytes")
-    options: dict[str, SecretStr] = Field(default_factory=dict, description="librdkafka settings, passed on as they are")
+    options: dict[str, SecretStr] = Field(
+        default_factory=dict, description="librdkafka settings, passed on as they are"
+    )
 
     @field_validator("options")
     @classmethod
@@ -70,7 +73,8 @@ class KafkaSettings(_Part):
     def _replicas(self) -> Self:
         if self.min_insync_replicas > self.replication_factor:
             raise ValueError(
-                f"min_insync_replicas ({self.min_insync_replicas}) cannot be met with a replication_factor of {self.replication_factor}"
+                f"min_insync_replicas ({self.min_insync_replicas}) cannot be met with a "
+                f"replication_factor of {self.replication_factor}"
             )
         return self
 
@@ -79,7 +83,9 @@ class DatabaseSettings(_Part):
     """Postgres. `PG*` variables are respected for what the URL leaves out."""
 
     url: SecretStr = Field(description="postgresql://user:password@host:port/database")
-    schema_: str = Field("writebehind", alias="schema", min_length=1, max_length=63, description="schema of the bookkeeping tables")
+    schema_: str = Field(
+        "writebehind", alias="schema", min_length=1, max_length=63, description="schema of the bookkeeping tables"
+    )
     statement_timeout_s: float = Field(30.0, gt=0, description="longest statement, in seconds")
     lock_timeout_s: float = Field(5.0, gt=0, description="longest wait for a lock, in seconds")
     pool_max: int = Field(4, ge=1, description="connections a producer opens at the most")
@@ -108,7 +114,9 @@ class ProducerSettings(_Part):
     timeout_s: float = Field(10.0, gt=0, description="longest call, in seconds")
     delivery_timeout_s: float = Field(30.0, gt=0, description="how long a record is tried, in seconds")
     linger_ms: float = Field(2.0, ge=0, le=1000, description="how long a record waits for company, in milliseconds")
-    broker_down_after_s: float = Field(3.0, gt=0, description="silence after which the broker counts as down, in seconds")
+    broker_down_after_s: float = Field(
+        3.0, gt=0, description="silence after which the broker counts as down, in seconds"
+    )
     close_timeout_s: float = Field(10.0, gt=0, description="how long close() drains, in seconds")
 
 
@@ -124,7 +132,9 @@ class FlusherSettings(_Part):
     shutdown_timeout_s: float = Field(8.0, gt=0, le=300, description="longest shutdown, in seconds")
     retry_delay_min_s: float = Field(0.05, gt=0, description="first delay after a failure, in seconds")
     retry_delay_max_s: float = Field(5.0, gt=0, description="longest delay between attempts, in seconds")
-    session_timeout_s: float = Field(45.0, ge=6, description="silence after which the group gives our partitions away, in seconds")
+    session_timeout_s: float = Field(
+        45.0, ge=6, description="silence after which the group gives our partitions away, in seconds"
+    )
 
     @model_validator(mode="after")
     def _delays(self) -> Self:
@@ -137,15 +147,22 @@ class Settings(BaseSettings):
     """Everything a producer, a flusher or a tool needs to know of its deployment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="WRITEBEHIND_", env_nested_delimiter="__", env_file=".env", extra="ignore", hide_input_in_errors=True, frozen=True
+        env_prefix="WRITEBEHIND_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        hide_input_in_errors=True,
+        frozen=True,
     )
 
-    entities: list[str] = Field(default_factory=list, description="modules that declare entities, such as shop.entities")
+    entities: list[str] = Field(
+        default_factory=list, description="modules that declare entities, such as shop.entities"
+    )
     kafka: KafkaSettings
     database: DatabaseSettings
     cache: CacheSettings
-    producer: ProducerSettings = ProducerSettings()
-    flusher: FlusherSettings = FlusherSettings()
+    producer: ProducerSettings = Field(default_factory=lambda: ProducerSettings.model_validate({}))
+    flusher: FlusherSettings = Field(default_factory=lambda: FlusherSettings.model_validate({}))
 
     @classmethod
     def settings_customise_sources(
@@ -160,7 +177,10 @@ class Settings(BaseSettings):
         if secrets := os.environ.get("WRITEBEHIND_SECRETS_DIR"):
             sources.append(
                 NestedSecretsSettingsSource(
-                    file_secret_settings, secrets_dir=secrets, secrets_prefix="WRITEBEHIND_", secrets_nested_delimiter="__"
+                    file_secret_settings,
+                    secrets_dir=secrets,
+                    secrets_prefix="WRITEBEHIND_",
+                    secrets_nested_delimiter="__",
                 )
             )
         toml = Path(os.environ.get("WRITEBEHIND_CONFIG", "writebehind.toml"))
@@ -177,7 +197,10 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = [_problem(e["loc"], e["msg"]) for e in error.errors(include_input=False, include_url=False, include_context=False)]
+        problems = [
+            _problem(e["loc"], e["msg"])
+            for e in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
         raise ConfigurationError("the settings are not complete or not right:\n" + "\n".join(problems)) from None
 
 

@@ -1,7 +1,9 @@
 """The statements of one entity, generated from its declaration: constant text, so that Postgres prepares each once.
 
-Why MERGE and not INSERT … ON CONFLICT: a patch leaves columns out, and ON CONFLICT refuses the patch of an existing row when
-a NOT NULL column is left out (23502 is raised before the conflict is seen). MERGE's price is a 23505 on the primary key when
+Why MERGE and not INSERT … ON CONFLICT: a patch leaves columns out, and ON CONFLICT refuses the patch of an existing
+row when
+a NOT NULL column is left out (23502 is raised before the conflict is seen). MERGE's price is a 23505 on the primary
+key when
 someone else inserts the same key at that moment; that one is transient.
 """
 
@@ -23,7 +25,8 @@ class Statements:
     """The SQL of one entity, as text with binary placeholders, and the parameters that go with it.
 
     column_types: the catalog's type name of each column (enums, jsonb and arrays travel as text and are cast to it).
-    defaults: the table's own default expression of each column, or None; used for what the patch of a missing row leaves out.
+    defaults: the table's own default expression of each column, or None; used for what the patch of a missing
+        row leaves out.
     slots: 1-based place of each versioned field in the row's array of versions.
     bookkeeping: the schema that holds `tombstone`.
     """
@@ -69,15 +72,20 @@ class Statements:
         )
 
     @staticmethod
-    def select_of(declaration: Declaration, schema: str | None = None) -> str:
-        """Rows by key: key columns, fields, then the array of versions (or NULL). Parameters: one list per key column."""
+    def select_of(declaration: Declaration, schema: str | None = None) -> bytes:
+        """Rows by key: key columns, fields, then the array of versions (or NULL).
+
+        Parameters: one list per key column.
+        """
         d = declaration
         columns: list[Part] = [sql.Identifier("t", c.name) for c in (*d.keys, *d.fields)]
         columns.append(sql.Identifier("t", d.strategy.versions_column) if d.versioned else sql.NULL)
         place = schema or d.schema
         table = sql.Identifier(place, d.table) if place else sql.Identifier(d.table)
         keys = _unnest([f"k{c.position}" for c in d.keys], [c.kind.param_type for c in d.keys])
-        return _text(sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(sql.SQL(", ").join(columns), table, keys, _join(d)))
+        return _text(
+            sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(sql.SQL(", ").join(columns), table, keys, _join(d))
+        )
 
     def merge_params(self, folded: Folded) -> list[Sequence[Any]]:
         """The parameters of `merge`: one sequence per key column, per field, and per versioned field."""
@@ -95,7 +103,11 @@ class Statements:
 
     def _merge(self) -> Part:
         d = self._declaration
-        names = [f"k{c.position}" for c in d.keys] + [f"v{c.position}" for c in d.fields] + [f"n{c.position}" for c in d.versioned]
+        names = (
+            [f"k{c.position}" for c in d.keys]
+            + [f"v{c.position}" for c in d.fields]
+            + [f"n{c.position}" for c in d.versioned]
+        )
         updates = [sql.SQL("{} = {}").format(sql.Identifier(c.name), self._updated(c)) for c in d.fields]
         inserts = [(sql.Identifier(c.name), _source("k", c)) for c in d.keys]
         inserts += [(sql.Identifier(c.name), self._inserted(c)) for c in d.fields]
@@ -130,14 +142,21 @@ class Statements:
         return sql.SQL("COALESCE({}, {})").format(ours, default)
 
     def _updated_versions(self) -> Part:
-        """The row's array with our fields' slots raised. Slots of fields we do not know (a newer declaration's) are kept."""
+        """The row's array with our fields' slots raised.
+
+        Slots of fields we do not know (a newer declaration's) are kept.
+        """
         by_slot = {self._slots[c.name]: c for c in self._declaration.versioned}
         last = max(by_slot)
         parts: list[Part] = []
         for slot in range(1, last + 1):
             theirs = sql.SQL("t.{}[{}]").format(self._versions, sql.Literal(slot))
-            parts.append(sql.SQL("GREATEST({}, {})").format(theirs, _source("n", by_slot[slot])) if slot in by_slot else theirs)
-        return sql.SQL("ARRAY[{}]::int8[] || t.{}[{}:]").format(sql.SQL(", ").join(parts), self._versions, sql.Literal(last + 1))
+            parts.append(
+                sql.SQL("GREATEST({}, {})").format(theirs, _source("n", by_slot[slot])) if slot in by_slot else theirs
+            )
+        return sql.SQL("ARRAY[{}]::int8[] || t.{}[{}:]").format(
+            sql.SQL(", ").join(parts), self._versions, sql.Literal(last + 1)
+        )
 
     def _inserted_versions(self) -> Part:
         by_slot = {self._slots[c.name]: c for c in self._declaration.versioned}
@@ -151,7 +170,9 @@ class Statements:
         )
 
     def _reset(self) -> Part:
-        """A delete that arrives after newer writes: the fields older than it go back to their defaults, the others stay."""
+        """A delete that arrives after newer writes: the fields older than it go back to their defaults, the
+        others stay.
+        """
         sets: list[Part] = []
         for c in self._declaration.versioned:
             default = sql.SQL("0") if c.merge is Merge.SUM else self._default(c)
@@ -175,7 +196,8 @@ class Statements:
 
     def _value(self, c: Column) -> Part:
         value = _source("v", c)
-        # Only kinds that travel as text are cast, and to the type without its modifier: a cast to varchar(3) would cut the text
+        # Only kinds that travel as text are cast, and to the type without its modifier: a cast to varchar(3)
+        # would cut the text
         # short in silence, where the assignment raises 22001.
         return sql.SQL("{}::{}").format(value, _raw(self._types[c.name])) if c.kind.cast else value
 
@@ -203,8 +225,8 @@ def _unnest(names: Sequence[str], types: Sequence[str]) -> Part:
 
 def _raw(text: str) -> Part:
     """SQL that comes from the catalog (a type's name, a default expression), where a `%` is not a placeholder."""
-    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}")).format()  # type: ignore[arg-type]  # not a literal
+    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}")).format()
 
 
-def _text(statement: Part) -> str:
-    return statement.as_string(None)
+def _text(statement: Part) -> bytes:
+    return statement.as_bytes(None)

@@ -1,7 +1,9 @@
 """Versions: a hybrid logical clock in microseconds since the Unix epoch.
 
-A version is `max(previous + 1, cache clock, newest version this client has seen + 1)` (Kulkarni et al., "Logical Physical
-Clocks", 2014, with the logical part folded into the microseconds). The cache script that applies a write hands it out, so
+A version is `max(previous + 1, cache clock, newest version this client has seen + 1)` (Kulkarni et al., "Logical
+Physical
+Clocks", 2014, with the logical part folded into the microseconds). The cache script that applies a write hands it
+out, so
 all writes of one key are ordered by one authority. This class is the stand-in for the time the cache is unreachable.
 """
 
@@ -9,7 +11,10 @@ from __future__ import annotations
 
 
 class VersionClock:
-    """The newest version this client has seen, and the offset of its clock from the cache's. Takes time as a parameter."""
+    """The newest version this client has seen, and the offset of its clock from the cache's.
+
+    Takes time as a parameter.
+    """
 
     __slots__ = ("newest", "offset_us")
 
@@ -19,8 +24,7 @@ class VersionClock:
 
     def observe(self, version: int) -> None:
         """Remember a version that was handed out or read, so that later ones are newer."""
-        if version > self.newest:
-            self.newest = version
+        self.newest = max(self.newest, version)
 
     def calibrate(self, sent_us: int, received_us: int, cache_us: int) -> None:
         """Learn the cache clock's offset from one exchange (Cristian's algorithm: the reply was made half-way)."""

@@ -32,11 +32,14 @@ Wait = Literal["acknowledged", "enqueued"]
 class AsyncClient:
     """Reads and writes entities by the strategy each one declares.
 
-    Open it with `async with AsyncClient.open() as client:` or `client = await AsyncClient.open().start()`, after any fork. One client
+    Open it with `async with AsyncClient.open() as client:` or `client = await AsyncClient.open().start()`, after
+    any fork. One client
     serves all tasks of an event loop; calls that run at the same time share their round trips.
     """
 
-    def __init__(self, settings: Settings, on_delivery_failed: Callable[[AsyncReceipt, Exception], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, on_delivery_failed: Callable[[AsyncReceipt, Exception], None] | None = None
+    ) -> None:
         self._settings = settings
         self._on_delivery_failed = on_delivery_failed
         self._targets: dict[type[Entity], Target] = {}
@@ -45,10 +48,16 @@ class AsyncClient:
         self._undelivered: list[tuple[str, str, int, Exception]] = []
 
     @classmethod
-    def open(cls, settings: Settings | None = None, *, on_delivery_failed: Callable[[AsyncReceipt, Exception], None] | None = None) -> Self:
+    def open(
+        cls,
+        settings: Settings | None = None,
+        *,
+        on_delivery_failed: Callable[[AsyncReceipt, Exception], None] | None = None,
+    ) -> Self:
         """A client for these settings (default: the environment's); connect it with `start` or as a context manager.
 
-        on_delivery_failed: told of writes that failed when nobody waited any more (`wait="enqueued"`, or after a time-out).
+        on_delivery_failed: told of writes that failed when nobody waited any more (`wait="enqueued"`, or
+        after a time-out).
         Raises ConfigurationError.
         """
         return cls(settings or load_settings(), on_delivery_failed)
@@ -70,7 +79,9 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return await self.start()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def close(self, timeout_s: float | None = None) -> CloseReport:
@@ -78,35 +89,57 @@ class AsyncClient:
         if self._state != "open":
             return CloseReport([])
         self._state = "closed"
-        await self._runtime.in_thread(self._writer.outbox.close, self._settings.producer.close_timeout_s if timeout_s is None else timeout_s)
+        await self._runtime.in_thread(
+            self._writer.outbox.close, self._settings.producer.close_timeout_s if timeout_s is None else timeout_s
+        )
         await self._runtime.join(5.0)
         await self._cache.close()
         await self._rows.close()
         for entity, key, version, failure in self._undelivered:
-            log.error("not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure)
+            log.error(
+                "not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure
+            )
         return CloseReport(self._undelivered)
 
     async def update(
-        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None, **patch: Any
+        self,
+        entity: type[Entity],
+        key: Any,
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+        **patch: Any,
     ) -> AsyncReceipt:
-        """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds, Max and Min compare.
+        """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds,
+        Max and Min compare.
 
         key: the key's value; a tuple, or a mapping by column, when it is composite.
         wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way.
         timeout_s: longest call, in seconds (default: producer.timeout_s).
-        Raises InvalidWrite (nothing written), NotApplied or Shed (nothing applied, try again), Unknown (applied once or not at all).
+        Raises InvalidWrite (nothing written), NotApplied or Shed (nothing applied, try again), Unknown
+        (applied once or not at all).
         """
         target = await self._target(entity)
         return await self._one(target, check_update(target, key, patch, size_max=self._size_max), wait, timeout_s)
 
     async def add(
-        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None, **deltas: Any
+        self,
+        entity: type[Entity],
+        key: Any,
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+        **deltas: Any,
     ) -> AsyncReceipt:
         """Add to Sum fields, all in one write. Like `update`, but refuses fields that are not declared Sum."""
         target = await self._target(entity)
         return await self._one(target, check_add(target, key, deltas, size_max=self._size_max), wait, timeout_s)
 
-    async def delete(self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None) -> AsyncReceipt:
+    async def delete(
+        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None
+    ) -> AsyncReceipt:
         """Delete a row. The entity must be declared with `deletes=True`. Raises as `update` does."""
         target = await self._target(entity)
         return await self._one(target, check_delete(target, key), wait, timeout_s)
@@ -129,8 +162,12 @@ class AsyncClient:
         writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
         if not writes:
             return []
-        await self._writer.carry_out(target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s)
-        failures = {index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None}
+        await self._writer.carry_out(
+            target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+        )
+        failures = {
+            index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None
+        }
         if not failures:
             return [self._receipt(write) for write in writes]
         receipts = {index: self._receipt(write) for index, write in enumerate(writes) if index not in failures}
@@ -149,7 +186,9 @@ class AsyncClient:
         return {key: row for key, row in zip(keys, found, strict=True) if row is not None}  # type: ignore[misc]  # as in get
 
     async def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> AsyncReceipt:
-        await self._writer.carry_out(target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s)
+        await self._writer.carry_out(
+            target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+        )
         failure = self._failure(write, wait)
         if failure is not None:
             raise failure
@@ -159,7 +198,9 @@ class AsyncClient:
         failure = write.outcome()
         if failure is None and wait == "acknowledged" and write.partition == -1:
             name = write.target.declaration.cls.__name__
-            return Unknown(f"{name}: the broker did not answer in time; the write is applied once or not at all", write.version)
+            return Unknown(
+                f"{name}: the broker did not answer in time; the write is applied once or not at all", write.version
+            )
         return failure
 
     def _receipt(self, write: Write) -> AsyncReceipt:
@@ -191,5 +232,11 @@ class AsyncClient:
         if self._state == "open" and self._pid == os.getpid():
             return
         if self._state == "open":
-            raise ClientClosed("this client was opened before the process was forked; open one in each worker, after the fork")
-        raise ClientClosed("this client is closed" if self._state == "closed" else "this client is not started: use `async with`, or start()")
+            raise ClientClosed(
+                "this client was opened before the process was forked; open one in each worker, after the fork"
+            )
+        raise ClientClosed(
+            "this client is closed"
+            if self._state == "closed"
+            else "this client is not started: use `async with`, or start()"
+        )

@@ -92,7 +92,9 @@ class AsyncReader:
         """Read the entries once more, now with the right to fill those that nobody else is filling."""
         if not reads:
             return
-        reply = await self._cache.run(target.scripts.lease([read.entry for read in reads], token=token, lease_us=self._lease_us))
+        reply = await self._cache.run(
+            target.scripts.lease([read.entry for read in reads], token=token, lease_us=self._lease_us)
+        )
         for read, entry in zip(reads, read_entries(reply), strict=True):
             read.fields = entry.fields
             read.token = token if entry.granted and not read.complete else None

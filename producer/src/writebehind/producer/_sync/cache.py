@@ -25,7 +25,10 @@ SUSPECTS_MAX = 100_000  # entries in doubt that are remembered; beyond that the 
 
 
 class CacheDown(Exception):
-    """The cache did not answer, or was not asked because the breaker is open. `in_doubt`: the call may have been carried out."""
+    """The cache did not answer, or was not asked because the breaker is open.
+
+    `in_doubt`: the call may have been carried out.
+    """
 
     def __init__(self, in_doubt: bool) -> None:
         self.in_doubt = in_doubt
@@ -75,7 +78,7 @@ class Cache:
             self._forget_suspects()
             with self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
-                    pipeline.hgetall(key)
+                    _ = pipeline.hgetall(key)  # queued, not awaited
                 replies = pipeline.execute()
         except (RedisError, OSError) as error:
             self._failed(error)

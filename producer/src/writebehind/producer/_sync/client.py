@@ -33,11 +33,14 @@ Wait = Literal["acknowledged", "enqueued"]
 class Client:
     """Reads and writes entities by the strategy each one declares.
 
-    Open it with `with Client.open() as client:` or `client = Client.open().start()`, after any fork. One client
+    Open it with `with Client.open() as client:` or `client = Client.open().start()`, after
+    any fork. One client
     serves all threads of a process; calls that run at the same time share their round trips.
     """
 
-    def __init__(self, settings: Settings, on_delivery_failed: Callable[[Receipt, Exception], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, on_delivery_failed: Callable[[Receipt, Exception], None] | None = None
+    ) -> None:
         self._settings = settings
         self._on_delivery_failed = on_delivery_failed
         self._targets: dict[type[Entity], Target] = {}
@@ -46,10 +49,16 @@ class Client:
         self._undelivered: list[tuple[str, str, int, Exception]] = []
 
     @classmethod
-    def open(cls, settings: Settings | None = None, *, on_delivery_failed: Callable[[Receipt, Exception], None] | None = None) -> Self:
+    def open(
+        cls,
+        settings: Settings | None = None,
+        *,
+        on_delivery_failed: Callable[[Receipt, Exception], None] | None = None,
+    ) -> Self:
         """A client for these settings (default: the environment's); connect it with `start` or as a context manager.
 
-        on_delivery_failed: told of writes that failed when nobody waited any more (`wait="enqueued"`, or after a time-out).
+        on_delivery_failed: told of writes that failed when nobody waited any more (`wait="enqueued"`, or
+        after a time-out).
         Raises ConfigurationError.
         """
         return cls(settings or load_settings(), on_delivery_failed)
@@ -71,7 +80,9 @@ class Client:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self, timeout_s: float | None = None) -> CloseReport:
@@ -79,35 +90,57 @@ class Client:
         if self._state != "open":
             return CloseReport([])
         self._state = "closed"
-        self._runtime.in_thread(self._writer.outbox.close, self._settings.producer.close_timeout_s if timeout_s is None else timeout_s)
+        self._runtime.in_thread(
+            self._writer.outbox.close, self._settings.producer.close_timeout_s if timeout_s is None else timeout_s
+        )
         self._runtime.join(5.0)
         self._cache.close()
         self._rows.close()
         for entity, key, version, failure in self._undelivered:
-            log.error("not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure)
+            log.error(
+                "not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure
+            )
         return CloseReport(self._undelivered)
 
     def update(
-        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None, **patch: Any
+        self,
+        entity: type[Entity],
+        key: Any,
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+        **patch: Any,
     ) -> Receipt:
-        """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds, Max and Min compare.
+        """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds,
+        Max and Min compare.
 
         key: the key's value; a tuple, or a mapping by column, when it is composite.
         wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way.
         timeout_s: longest call, in seconds (default: producer.timeout_s).
-        Raises InvalidWrite (nothing written), NotApplied or Shed (nothing applied, try again), Unknown (applied once or not at all).
+        Raises InvalidWrite (nothing written), NotApplied or Shed (nothing applied, try again), Unknown
+        (applied once or not at all).
         """
         target = self._target(entity)
         return self._one(target, check_update(target, key, patch, size_max=self._size_max), wait, timeout_s)
 
     def add(
-        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None, **deltas: Any
+        self,
+        entity: type[Entity],
+        key: Any,
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+        **deltas: Any,
     ) -> Receipt:
         """Add to Sum fields, all in one write. Like `update`, but refuses fields that are not declared Sum."""
         target = self._target(entity)
         return self._one(target, check_add(target, key, deltas, size_max=self._size_max), wait, timeout_s)
 
-    def delete(self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None) -> Receipt:
+    def delete(
+        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None
+    ) -> Receipt:
         """Delete a row. The entity must be declared with `deletes=True`. Raises as `update` does."""
         target = self._target(entity)
         return self._one(target, check_delete(target, key), wait, timeout_s)
@@ -130,8 +163,12 @@ class Client:
         writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
         if not writes:
             return []
-        self._writer.carry_out(target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s)
-        failures = {index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None}
+        self._writer.carry_out(
+            target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+        )
+        failures = {
+            index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None
+        }
         if not failures:
             return [self._receipt(write) for write in writes]
         receipts = {index: self._receipt(write) for index, write in enumerate(writes) if index not in failures}
@@ -150,7 +187,9 @@ class Client:
         return {key: row for key, row in zip(keys, found, strict=True) if row is not None}  # type: ignore[misc]  # as in get
 
     def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> Receipt:
-        self._writer.carry_out(target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s)
+        self._writer.carry_out(
+            target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+        )
         failure = self._failure(write, wait)
         if failure is not None:
             raise failure
@@ -160,7 +199,9 @@ class Client:
         failure = write.outcome()
         if failure is None and wait == "acknowledged" and write.partition == -1:
             name = write.target.declaration.cls.__name__
-            return Unknown(f"{name}: the broker did not answer in time; the write is applied once or not at all", write.version)
+            return Unknown(
+                f"{name}: the broker did not answer in time; the write is applied once or not at all", write.version
+            )
         return failure
 
     def _receipt(self, write: Write) -> Receipt:
@@ -192,5 +233,11 @@ class Client:
         if self._state == "open" and self._pid == os.getpid():
             return
         if self._state == "open":
-            raise ClientClosed("this client was opened before the process was forked; open one in each worker, after the fork")
-        raise ClientClosed("this client is closed" if self._state == "closed" else "this client is not started: use `with`, or start()")
+            raise ClientClosed(
+                "this client was opened before the process was forked; open one in each worker, after the fork"
+            )
+        raise ClientClosed(
+            "this client is closed"
+            if self._state == "closed"
+            else "this client is not started: use `with`, or start()"
+        )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Receipt:
     """A write that is durable (or, with `wait="enqueued"`, on its way).
 
-    `version` orders all writes of the key: microseconds since the epoch. `partition` and `offset` say where the record is; both
+    `version` orders all writes of the key: microseconds since the epoch. `partition` and `offset` say where the
+    record is; both
     are -1 while that is not known, and for a write that went straight to the database.
     """
 
@@ -40,6 +41,7 @@ class Receipt:
     def flushed(self, timeout_s: float = 30.0) -> bool:
         """Wait until the database has the write. False when it had not within `timeout_s` seconds.
 
-        Raises DatabaseDown when the database could not be asked, and NotApplied or Unknown when the write failed after all.
+        Raises DatabaseDown when the database could not be asked, and NotApplied or Unknown when the write
+        failed after all.
         """
         return self._progress.wait(self._write, timeout_s)

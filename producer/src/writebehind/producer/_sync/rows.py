@@ -38,7 +38,9 @@ class Rows:
             "ON p.topic = s.t AND p.partition = s.n"
         ).format(sql.Identifier(settings.schema_, "progress"))
 
-    def select(self, declaration: Declaration, keys: Sequence[tuple[Any, ...]], timeout_s: float) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    def select(
+        self, declaration: Declaration, keys: Sequence[tuple[Any, ...]], timeout_s: float
+    ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows by key: the fields, then the array of versions or None. Raises DatabaseDown."""
         query = Statements.select_of(declaration)
         columns = [list(column) for column in zip(*keys, strict=True)]
@@ -66,7 +68,8 @@ class Rows:
             raise DatabaseDown(f"the database did not answer ({type(error).__name__})") from error
         except psycopg.Error as error:
             raise ConfigurationError(
-                f"cannot read {self._settings.schema_}.progress (SQLSTATE {error.sqlstate}): run `writebehind migrate`, and grant SELECT on it"
+                f"cannot read {self._settings.schema_}.progress (SQLSTATE {error.sqlstate}): run "
+                f"`writebehind migrate`, and grant SELECT on it"
             ) from error
 
     def write_through(self, declaration: Declaration, writes: Sequence[Write], timeout_s: float) -> Folded:
@@ -87,7 +90,9 @@ class Rows:
             if committing:
                 raise Unknown(f"{declaration.name}: the database did not answer COMMIT", writes[0].version) from error
             state = getattr(error, "sqlstate", None) or type(error).__name__
-            raise NotApplied(f"{declaration.name}: the broker is down, and the database refused the write as well ({state})") from error
+            raise NotApplied(
+                f"{declaration.name}: the broker is down, and the database refused the write as well ({state})"
+            ) from error
         return folded
 
     def close(self) -> None:
@@ -102,7 +107,9 @@ class Rows:
         return known
 
     def _load_statements(self, declaration: Declaration, timeout_s: float) -> Statements:
-        slots_query = sql.SQL("SELECT column_name, slot FROM {} WHERE entity = %s").format(sql.Identifier(self._settings.schema_, "slot"))
+        slots_query = sql.SQL("SELECT column_name, slot FROM {} WHERE entity = %s").format(
+            sql.Identifier(self._settings.schema_, "slot")
+        )
         try:
             pool = self._opened()
             with pool.connection(timeout=timeout_s) as connection:
@@ -111,9 +118,13 @@ class Rows:
                 cursor = connection.execute(slots_query, (declaration.name,))
                 slots: Mapping[str, int] = dict(cursor.fetchall())
         except (psycopg.Error, PoolTimeout, OSError) as error:
-            raise NotApplied(f"{declaration.name}: neither the broker nor the database takes the write ({type(error).__name__})") from error
+            raise NotApplied(
+                f"{declaration.name}: neither the broker nor the database takes the write ({type(error).__name__})"
+            ) from error
         if info is None or table.problems(declaration, info) or any(c.name not in slots for c in declaration.versioned):
-            raise ConfigurationError(f"{declaration.name}: the table is not as declared; `writebehind migrate --print` shows what is missing")
+            raise ConfigurationError(
+                f"{declaration.name}: the table is not as declared; `writebehind migrate --print` shows what is missing"
+            )
         return Statements(
             declaration,
             schema=info.schema,
@@ -147,7 +158,12 @@ def _configure(timeout_ms: int) -> Any:
     return configure
 
 
-def _apply(connection: psycopg.Connection[Any], declaration: Declaration, statements: Statements, rows: Sequence[tuple[Any, ...]]) -> Folded:
+def _apply(
+    connection: psycopg.Connection[Any],
+    declaration: Declaration,
+    statements: Statements,
+    rows: Sequence[tuple[Any, ...]],
+) -> Folded:
     tombstones: dict[str, int] = {}
     if declaration.strategy.deletes:
         texts = [declaration.key_text(row[KEYS : KEYS + len(declaration.keys)]) for row in rows]
@@ -170,6 +186,7 @@ def _row(write: Write) -> tuple[Any, ...]:
 
 def _misconfigured(declaration: Declaration, error: psycopg.Error) -> ConfigurationError:
     return ConfigurationError(
-        f"{declaration.name}: cannot read table {declaration.table} (SQLSTATE {error.sqlstate}); compare it with the declaration: "
+        f"{declaration.name}: cannot read table {declaration.table} (SQLSTATE {error.sqlstate}); "
+        f"compare it with the declaration: "
         "`writebehind migrate --print` shows what is missing"
     )

@@ -57,8 +57,11 @@ class Writer:
             write.group = group
         size_bytes = sum([write.size_bytes for write in writes])
         free = target.declaration.strategy.on_broker_down == "block" or not self.outbox.broker_down
-        if not (free and self.outbox.reserve(len(writes), size_bytes, 0)) and not self._admit(target, len(writes), size_bytes, deadline):
-            return self._write_through(target, writes, timeout_s)
+        if not (free and self.outbox.reserve(len(writes), size_bytes, 0)) and not self._admit(
+            target, len(writes), size_bytes, deadline
+        ):
+            self._write_through(target, writes, timeout_s)
+            return
         self._hand_over(target, writes)
         if wait and not group.signal.wait(max(0.0, deadline - time.monotonic())):
             group.detached = True
@@ -96,16 +99,22 @@ class Writer:
                 self._load_bases(target, waiting)
             except (DatabaseDown, CacheDown):
                 break
-        # The base cannot be had now. The delta is what counts; the cache is left alone, and mended when the delta is flushed.
+        # The base cannot be had now. The delta is what counts; the cache is left alone, and mended when the
+        # delta is flushed.
         for write in waiting:
             self._enqueue_without_cache(write)
 
     def _apply(self, writes: Sequence[Write]) -> None:
-        """One script call for the writes of all concurrent callers, then their records. Must not raise for one of them."""
+        """One script call for the writes of all concurrent callers, then their records.
+
+        Must not raise for one of them.
+        """
         target = writes[0].target
         keys = [write.entry for write in writes]
         patches = [write.cache_patch for write in writes]
-        call = target.scripts.write(keys, patches, seen=self._clock.newest, token=secrets.token_hex(8), lease_us=self._lease_us)
+        call = target.scripts.write(
+            keys, patches, seen=self._clock.newest, token=secrets.token_hex(8), lease_us=self._lease_us
+        )
         sent_us = _now_us()
         try:
             reply = self._cache.run(call)
@@ -133,13 +142,17 @@ class Writer:
         if not ours:
             sleep(BASE_WAIT_S)
             return
-        rows = self._rows.select(target.declaration, [write.key for write in ours.values()], self._limits.timeout_s)
+        rows = self._rows.select(
+            target.declaration, [write.key for write in ours.values()], self._limits.timeout_s
+        )
         by_token: dict[str, list[Write]] = {}
         for write in ours.values():
             by_token.setdefault(write.needs_base or "", []).append(write)
         for token, group in by_token.items():
             patches = [fill_patch(target.declaration, rows.get(write.key)) for write in group]
-            read_flags(self._cache.run(target.scripts.fill([write.entry for write in group], patches, token=token)))
+            read_flags(
+                self._cache.run(target.scripts.fill([write.entry for write in group], patches, token=token))
+            )
 
     def _enqueue_without_cache(self, write: Write) -> None:
         write.applied = None
@@ -151,7 +164,9 @@ class Writer:
             self.outbox.send(write, write.record())
         except (KafkaException, BufferError) as error:
             name = write.target.declaration.cls.__name__
-            write.failure = NotApplied(f"{name}: the record could not be handed over ({type(error).__name__}); it was not applied")
+            write.failure = NotApplied(
+                f"{name}: the record could not be handed over ({type(error).__name__}); it was not applied"
+            )
             self.outbox.release([write])
             self._runtime.spawn(self._take_back, [write])
 
@@ -183,11 +198,15 @@ class Writer:
             if write.applied is not None:
                 by_target.setdefault(write.target.topic, []).append(write)
         for group in by_target.values():
-            call = group[0].target.scripts.undo([w.entry for w in group], [(w.applied, w.cache_patch) for w in group if w.applied])
+            call = group[0].target.scripts.undo(
+                [w.entry for w in group], [(w.applied, w.cache_patch) for w in group if w.applied]
+            )
             try:
                 self._cache.run(call)
             except CacheDown:
-                log.error("%s: %d refused writes stay in the cache until it answers again", group[0].target.topic, len(group))
+                log.error(
+                    "%s: %d refused writes stay in the cache until it answers again", group[0].target.topic, len(group)
+                )
         for write in writes:
             self._conclude(write)
 

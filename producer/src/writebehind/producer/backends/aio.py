@@ -84,7 +84,8 @@ class Runtime:
 
 
 class Combiner(Generic[Item]):
-    """Carries out what concurrent callers ask for in as few calls as possible: whatever arrives while one call is under way
+    """Carries out what concurrent callers ask for in as few calls as possible: whatever arrives while one call
+    is under way
     goes into the next.
 
     The calls run in a task of their own: a caller that is cancelled leaves nobody else the wrong reply.

@@ -82,7 +82,8 @@ class _Request(Generic[Item]):
 
 
 class Combiner(Generic[Item]):
-    """Carries out what concurrent threads ask for in as few calls as possible: the first becomes the leader and works for
+    """Carries out what concurrent threads ask for in as few calls as possible: the first becomes the leader and
+    works for
     all who came meanwhile; when its own request is done, the next one leads.
     """
 
@@ -124,7 +125,7 @@ class Combiner(Generic[Item]):
         error: BaseException | None = None
         try:
             self._run([item for request in group for item in request.items])
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001  # each caller of the group raises it
             error = raised
         with self._changed:
             for request in group:

@@ -100,8 +100,8 @@ def test_resets_connections_and_refuses_new_ones() -> None:
         proxy.reset()
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-        with pytest.raises(ConnectionResetError):  # while it connects, or right after
-            connect(proxy).recv(1)
+        with pytest.raises(ConnectionResetError), connect(proxy) as refused:  # while it connects, or right after
+            refused.recv(1)
 
 
 @pytest.mark.parametrize(

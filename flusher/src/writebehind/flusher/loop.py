@@ -92,7 +92,8 @@ class Loop:
         offsets: list[int] = list(map(Message.offset, run))  # type: ignore[arg-type]  # consumed messages have offsets
         first = partition.position
         if offsets != list(range(first, first + len(run))):
-            # librdkafka has delivered an offset twice after an assignment (PostHog PR#95009): a delta must not count twice.
+            # librdkafka has delivered an offset twice after an assignment (PostHog PR#95009): a delta must
+            # not count twice.
             by_offset = {offset: message for offset, message in zip(offsets, run, strict=True) if offset >= first}
             offsets, run = sorted(by_offset), [by_offset[offset] for offset in sorted(by_offset)]
             if not run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
+from typing import Any, LiteralString, cast
 
 import psycopg
 from confluent_kafka import KafkaError, KafkaException
@@ -74,7 +74,7 @@ def _files(schema: sql.Identifier) -> Iterator[tuple[int, str, sql.Composed]]:
     for entry in sorted((files("writebehind.flusher") / "sql").iterdir(), key=lambda e: e.name):
         number = entry.name.partition("_")[0]
         if entry.name.endswith(".sql") and number.isdigit():
-            yield int(number), entry.name, sql.SQL(entry.read_text()).format(schema=schema)
+            yield int(number), entry.name, sql.SQL(cast("LiteralString", entry.read_text())).format(schema=schema)
 
 
 def _migrate_database(

@@ -198,10 +198,19 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         problems = [
-            _problem(e["loc"], e["msg"])
-            for e in error.errors(include_input=False, include_url=False, include_context=False)
+            _problem(place, found["msg"])
+            for found in error.errors(include_input=False, include_url=False, include_context=False)
+            for place in _places(found["loc"])
         ]
         raise ConfigurationError("the settings are not complete or not right:\n" + "\n".join(problems)) from None
+
+
+def _places(location: tuple[int | str, ...]) -> list[tuple[int | str, ...]]:
+    """The settings a problem is about: of a group that is missing altogether, those that have no default."""
+    group = Settings.model_fields[str(location[0])].annotation if len(location) == 1 else None
+    if not (isinstance(group, type) and issubclass(group, BaseModel)):
+        return [location]
+    return [(*location, name) for name, field in group.model_fields.items() if field.is_required()]
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:

@@ -10,7 +10,7 @@ someone else inserts the same key at that moment; that one is transient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, LiteralString, cast
 
 from psycopg import sql
 
@@ -225,7 +225,8 @@ def _unnest(names: Sequence[str], types: Sequence[str]) -> Part:
 
 def _raw(text: str) -> Part:
     """SQL that comes from the catalog (a type's name, a default expression), where a `%` is not a placeholder."""
-    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}")).format()
+    escaped = text.replace("%", "%%").replace("{", "{{").replace("}", "}}")
+    return sql.SQL(cast("LiteralString", escaped)).format()
 
 
 def _text(statement: Part) -> bytes:

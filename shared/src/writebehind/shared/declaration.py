@@ -148,7 +148,7 @@ class Declaration:
             column = self.by_name.get(name)
             if column is None:
                 raise self._invalid(name, value, "is not a declared field")
-            if column is not self.fields[column.position]:
+            if column.position >= len(self.fields) or column is not self.fields[column.position]:
                 raise self._invalid(name, value, "is a key column: a write cannot change the key")
             checked.append((column, self._check(column, value)))
         return checked
@@ -169,8 +169,10 @@ class Declaration:
             checked = column.kind.check(value)
         except ValueError as error:
             raise self._invalid(column.name, value, str(error)) from None
-        if column.merge is not Merge.LAST and kinds.is_nan(checked):
-            raise self._invalid(column.name, value, f"must not be NaN: it has no place in a {column.merge}")
+        if column.merge is not Merge.LAST and not kinds.is_finite(checked):
+            raise self._invalid(
+                column.name, value, f"must be finite: NaN and infinity have no place in a {column.merge}"
+            )
         if column.constraint is not None:
             try:
                 column.constraint.validate_python(checked, strict=True)

@@ -45,7 +45,8 @@ class Kind:
     `check` turns what the caller gave into the Python form or raises ValueError with the broken rule.
     `pg_types` are the catalog names (`format_type` without modifier) the column may have; `param_type` is the
     element type
-    of the statement's array; `cast` says that the parameter is text that must be cast to the column's own type.
+    of the statement's array; `cast` says that the parameter is text that must be cast to the column's own type, and
+    `read_as` what a read casts the column to, because psycopg does not know the type's name (enums, citext).
     """
 
     name: str
@@ -58,6 +59,7 @@ class Kind:
     to_wire: Callable[[Any], Any] | None = None  # None: the Python form is the wire form
     from_db: Callable[[Any], Any] | None = None  # None: psycopg already loads the Python form
     cast: bool = False
+    read_as: str | None = None
     order: Order = Order.NONE
     low: Decimal | None = None  # the range a sum must stay in, where the type has one
     high: Decimal | None = None
@@ -93,8 +95,10 @@ def integer(pg: str) -> Kind:
 
 def numeric(precision: int | None = None, scale: int = 0) -> Kind:
     """numeric, or numeric(precision, scale): a Decimal or int that the column holds without rounding."""
-    limit = None if precision is None else Decimal(10) ** (precision - scale)
-    step = None if precision is None else Decimal(1).scaleb(-scale)
+    # Built from digits, and compared by copies: arithmetic would round to the caller's decimal context.
+    limit = None if precision is None else Decimal((0, (1,), precision - scale))
+    step = None if precision is None else Decimal((0, (1,), -scale))
+    nines = (9,) * (precision or 0)
     context = decimal.Context(prec=max(precision or 0, 2000))
 
     def check(value: Any) -> Decimal:
@@ -104,6 +108,8 @@ def numeric(precision: int | None = None, scale: int = 0) -> Kind:
             raise ValueError("must be a Decimal or an int for a column of type numeric")
         if value.is_snan():
             raise ValueError("must not be a signalling NaN")
+        if value.is_nan():
+            return Decimal("NaN")  # Postgres knows only one, without a sign or a payload
         if limit is None or step is None:
             exponent = value.as_tuple().exponent
             if isinstance(exponent, int) and not (-1000 <= exponent <= 1000 and value.adjusted() <= 1000):
@@ -111,9 +117,7 @@ def numeric(precision: int | None = None, scale: int = 0) -> Kind:
             return value
         if value.is_infinite():
             raise ValueError(f"must be finite for numeric({precision}, {scale})")
-        if value.is_nan():
-            return value
-        if abs(value) >= limit:
+        if value.copy_abs() >= limit:
             raise ValueError(f"must be smaller than {limit} in magnitude for numeric({precision}, {scale})")
         fitted = value.quantize(step, context=context)
         if fitted != value:
@@ -129,8 +133,8 @@ def numeric(precision: int | None = None, scale: int = 0) -> Kind:
         from_cache=Decimal,
         wire_type=Decimal,
         order=Order.NUMBER,
-        low=None if limit is None or step is None else step - limit,
-        high=None if limit is None or step is None else limit - step,
+        low=None if precision is None else Decimal((1, nines, -scale)),
+        high=None if precision is None else Decimal((0, nines, -scale)),
     )
 
 
@@ -168,9 +172,11 @@ def _check_timestamp(value: Any) -> dt.datetime:
     if value.utcoffset() is None:
         raise ValueError("must carry a time zone: a naive datetime would mean another instant in each session")
     try:
-        return value.astimezone(dt.UTC)
+        utc = value.astimezone(dt.UTC)
     except OverflowError:
         raise ValueError("must lie between the years 1 and 9999 in UTC") from None
+    # A subclass (pandas, pendulum, freezegun) could not be encoded.
+    return utc if type(utc) is dt.datetime else dt.datetime.combine(utc.date(), utc.timetz())
 
 
 def _check_date(value: Any) -> dt.date:
@@ -203,12 +209,13 @@ FLOAT = Kind(
 )
 TEXT = Kind(
     "text",
-    frozenset({"text", "character varying", "character", "citext"}),
+    frozenset({"text", "character varying", "citext"}),  # not character(n), which pads what it is given with blanks
     "text",
     _check_text,
     to_cache=str,
     from_cache=str,
     wire_type=str,
+    read_as="text",
 )
 BOOL = Kind(
     "bool",
@@ -314,6 +321,7 @@ def enumeration(members: type[enum.Enum]) -> Kind:
         to_wire=lambda value: str(value.value),
         from_db=lambda value: by_value[value],
         cast=True,
+        read_as="text",
         labels=frozenset(by_value),
     )
 
@@ -358,6 +366,7 @@ def array(element: Kind, *, nullable_elements: bool) -> Kind:
         to_wire=literal,
         from_db=from_db,
         cast=True,
+        read_as=element.read_as and f"{element.read_as}[]",
     )
 
 
@@ -369,6 +378,6 @@ def _quoted(element: Kind, item: Any) -> str:
     return f'"{escaped}"'
 
 
-def is_nan(value: Any) -> bool:
-    """Whether a float or Decimal is NaN, which has no place in a sum, a maximum or a minimum."""
-    return (type(value) is float and math.isnan(value)) or (type(value) is Decimal and value.is_nan())
+def is_finite(value: Any) -> bool:
+    """Whether a value can be part of a sum, a maximum or a minimum: neither NaN nor infinite."""
+    return value.is_finite() if type(value) is Decimal else type(value) is not float or math.isfinite(value)

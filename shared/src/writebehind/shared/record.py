@@ -69,7 +69,7 @@ class Codec:
         """The rows of a batch. Raises BadRecord for the first that cannot be read."""
         try:
             rows: list[Row] = list(map(self._decoder.decode, values))  # type: ignore[arg-type]  # None raises TypeError: handled
-        except (msgspec.DecodeError, TypeError):
+        except (msgspec.DecodeError, TypeError, ValueError):  # ValueError: text that is not UTF-8
             rows = [self._decode_one(index, value) for index, value in enumerate(values)]
         if rows:
             self._check(rows)
@@ -81,7 +81,7 @@ class Codec:
         try:
             row: Row = self._decoder.decode(value)
             return row
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:
             fingerprint = _fingerprint(value)
             if fingerprint is not None and fingerprint != self._declaration.fingerprint:
                 raise self._other_declaration(index, fingerprint) from None
@@ -113,6 +113,6 @@ class Codec:
 def _fingerprint(value: bytes) -> int | None:
     try:
         array = msgspec.msgpack.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return array[0] if isinstance(array, list) and array and isinstance(array[0], int) else None

@@ -78,7 +78,7 @@ class Statements:
         Parameters: one list per key column.
         """
         d = declaration
-        columns: list[Part] = [sql.Identifier("t", c.name) for c in (*d.keys, *d.fields)]
+        columns: list[Part] = [_read(c) for c in (*d.keys, *d.fields)]
         columns.append(sql.Identifier("t", d.strategy.versions_column) if d.versioned else sql.NULL)
         place = schema or d.schema
         table = sql.Identifier(place, d.table) if place else sql.Identifier(d.table)
@@ -135,11 +135,15 @@ class Statements:
         return sql.SQL("GREATEST({}, {})" if c.merge is Merge.MAX else "LEAST({}, {})").format(theirs, ours)
 
     def _inserted(self, c: Column) -> Part:
-        """The value of a field in a new row: the patch's, or the table's own default for what the patch leaves out."""
+        """The value of a field in a new row: what a row of the table's own defaults would become by the patch."""
         ours, default = self._value(c), self._default(c)
         if c.merge is Merge.LAST:
             return sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE {} END").format(_source("n", c), default, ours)
-        return sql.SQL("COALESCE({}, {})").format(ours, default)
+        if self._defaults.get(c.name) is None:
+            return ours
+        if c.merge is Merge.SUM:
+            return sql.SQL("COALESCE({} + {}, {}, {})").format(default, ours, ours, default)
+        return sql.SQL("GREATEST({}, {})" if c.merge is Merge.MAX else "LEAST({}, {})").format(default, ours)
 
     def _updated_versions(self) -> Part:
         """The row's array with our fields' slots raised.
@@ -175,7 +179,9 @@ class Statements:
         """
         sets: list[Part] = []
         for c in self._declaration.versioned:
-            default = sql.SQL("0") if c.merge is Merge.SUM else self._default(c)
+            default = self._default(c)
+            if c.merge is Merge.SUM and self._defaults.get(c.name) is None:
+                default = sql.SQL("0")  # and not NULL: the column may be NOT NULL
             sets.append(
                 sql.SQL("{} = CASE WHEN COALESCE({}, 0) < s.d THEN {} ELSE {} END").format(
                     sql.Identifier(c.name), self._slot(c), default, sql.Identifier("t", c.name)
@@ -210,6 +216,11 @@ def _join(declaration: Declaration) -> Part:
     return sql.SQL(" AND ").join(
         [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _source("k", c)) for c in declaration.keys]
     )
+
+
+def _read(c: Column) -> Part:
+    column = sql.Identifier("t", c.name)
+    return column if c.kind.read_as is None else sql.SQL("{}::{}").format(column, _raw(c.kind.read_as))
 
 
 def _source(prefix: str, c: Column) -> Part:

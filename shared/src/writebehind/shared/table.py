@@ -126,6 +126,9 @@ def _column_problems(place: str, info: TableInfo, column: Column, *, is_key: boo
                 "leave it out of the declaration",
             )
         )
+    if is_key and there.type_name == "citext":
+        message = f"{spot} is citext; keys that differ in case would be two cache entries of one row"
+        found.append(Problem(column.name, message, f"{alter} ALTER COLUMN {column.name} TYPE text"))
     if not _type_fits(column, there):
         message = f"{spot} is {there.full_type}; the declaration needs {wanted}"
         found.append(
@@ -152,10 +155,10 @@ def _type_fits(column: Column, there: ColumnInfo) -> bool:
     kind = column.kind
     if there.enum_labels is not None or kind.name.startswith("enum "):
         return kind.labels is not None and kind.labels == there.enum_labels
-    if kind.name.startswith("numeric("):
+    if kind.name.startswith("numeric"):
         return there.full_type == kind.name
-    if kind.name == "numeric":
-        return there.full_type == "numeric"
+    if kind.name.startswith("timestamptz") and there.full_type != there.type_name:
+        return False  # timestamp(3) with time zone: the column would round microseconds away
     if kind.name.endswith("[]") and not kind.pg_types:
         return there.type_name.endswith("[]")  # an array of an enum: its labels are checked by the cast
     return there.type_name in kind.pg_types

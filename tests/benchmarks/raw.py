@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, Message
 
-from writebehind.flusher.database import _params, connect
+from writebehind.flusher.database import connect
+from writebehind.flusher.packed import pack
 from writebehind.shared.fold import Folded, fold
 from writebehind.shared.statement import Statements
 
@@ -58,7 +59,7 @@ def guarded(load: Load, url: str, *, batch_rows: int, connections: int = 1) -> f
         len(rows),
         ready,
         url,
-        lambda folded: (statements.merge, _params(statements.merge_types, statements.merge_params(folded))),
+        lambda folded: (statements.merge, pack(statements.merge_types, statements.merge_params(folded))),
     )
 
 
@@ -75,7 +76,7 @@ def bare_row_level(load: Load, url: str, *, batch_rows: int) -> float:
         len(rows),
         [ready],
         url,
-        lambda folded: (BARE_UPSERT, _params(types, [*folded.keys, *folded.values, folded.versions[0]])),
+        lambda folded: (BARE_UPSERT, pack(types, [*folded.keys, *folded.values, folded.versions[0]])),
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from writebehind.shared.fold import Folded
 from writebehind.shared.record import Row
 
+from .packed import Packed
+
 
 @dataclass(slots=True)
 class Span:
@@ -37,6 +39,7 @@ class Batch:
     size_bytes: int = 0
     started_at: float = 0.0
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction
+    packed: list[Packed] | None = None  # the folded rows, ready to send
 
 
 @dataclass(frozen=True, slots=True)

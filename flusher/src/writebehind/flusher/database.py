@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
-from psycopg.types.numeric import Int8BinaryDumper
 
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Folded, fold
@@ -18,33 +14,8 @@ from writebehind.shared.record import KEYS
 from writebehind.shared.statement import Statements
 
 from .batch import Batch
+from .packed import Packed, PackedDumper, pack
 from .triage import NotCommitted
-
-_INT8_OID = 20
-_INT8_ARRAY_OID = 1016
-
-
-class Int8Array(list[int | None]):
-    """A list that is sent as `bigint[]`, whatever it holds, packed in one call instead of one per element."""
-
-
-class _Int8ArrayDumper(Dumper):
-    format = Format.BINARY
-    oid = _INT8_ARRAY_OID
-
-    def dump(self, obj: Int8Array) -> bytes:
-        # Layout: dimensions, has-nulls, element type, length, lower bound; then per element its size (-1:
-        # NULL) and value.
-        count = len(obj)
-        if count == 0:
-            return struct.pack("!iiI", 0, 0, _INT8_OID)
-        header = struct.pack("!iiIii", 1, 1, _INT8_OID, count, 1)
-        if None not in obj:
-            flat: list[int] = [8] * (2 * count)
-            flat[1::2] = obj  # type: ignore[assignment]  # None was ruled out
-            return header + struct.pack("!" + "iq" * count, *flat)
-        null, pack = b"\xff\xff\xff\xff", struct.Struct("!iq").pack
-        return header + b"".join([null if value is None else pack(8, value) for value in obj])
 
 
 def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: float) -> psycopg.Connection[Any]:
@@ -53,8 +24,7 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
     The server ends a transaction of ours that stands idle for 10 s: a stopped process must not hold the progress rows.
     """
     connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name=name)
-    connection.adapters.register_dumper(int, Int8BinaryDumper)  # one type for every int: one prepared statement
-    connection.adapters.register_dumper(Int8Array, _Int8ArrayDumper)
+    connection.adapters.register_dumper(Packed, PackedDumper)
     settings = {
         "statement_timeout": f"{int(statement_timeout_s * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",
@@ -99,37 +69,43 @@ class Writer:
         )
         self._connection: psycopg.Connection[Any] | None = None
 
+    def pack(self, folded: Folded) -> list[Packed]:
+        """The parameters of the batch statement, ready to send. Raises when a value has no encoding."""
+        return pack(self._statements.merge_types, self._statements.merge_params(folded))
+
     def write(self, batch: Batch) -> Folded:
         """Commit a batch and the progress of its partitions, or raise and leave nothing behind."""
         connection = self._connected()
-        cursor = connection.cursor(binary=True)
-        cursor.execute("BEGIN")
-        self._advance_progress(cursor, batch)
-        folded = batch.folded or fold(self._declaration, batch.rows, self._tombstones(cursor, batch))
-        if folded.deletes:
-            self._apply_deletes(cursor, folded)
-        if folded.rows:
-            params = _params(self._statements.merge_types, self._statements.merge_params(folded))
-            cursor.execute(self._statements.merge, params, prepare=True)
-        cursor.execute("COMMIT")
-        if cursor.statusmessage != "COMMIT":
-            raise NotCommitted(f"COMMIT was answered with {cursor.statusmessage}")
+        if batch.folded is not None:
+            # Nothing has to be read first: the whole transaction goes out in one piece, and is answered in one.
+            params = batch.packed or self.pack(batch.folded)
+            with connection.pipeline():
+                connection.execute("BEGIN")
+                self._advance_progress(connection, batch)
+                connection.execute(self._statements.merge, params, prepare=True)
+                committed = connection.execute("COMMIT")
+            folded = batch.folded
+        else:
+            connection.execute("BEGIN")
+            self._advance_progress(connection, batch)
+            folded = fold(self._declaration, batch.rows, self._tombstones(connection, batch))
+            self._apply(connection, folded)
+            committed = connection.execute("COMMIT")
+        if committed.statusmessage != "COMMIT":
+            raise NotCommitted(f"COMMIT was answered with {committed.statusmessage}")
         return folded
 
     def committed(self, batch: Batch) -> bool:
         """Whether every partition of the batch stands, under our epoch, exactly where the batch would have put it."""
         spans = batch.spans.values()
-        columns = [
-            Int8Array(s.partition for s in spans),
-            Int8Array(s.epoch for s in spans),
-            Int8Array(s.next for s in spans),
-        ]
-        row = self._connected().execute(self._committed, [*columns, batch.topic]).fetchone()
+        columns = [[s.partition for s in spans], [s.epoch for s in spans], [s.next for s in spans]]
+        params = [*pack(("int8", "int8", "int8"), columns), batch.topic]
+        row = self._connected().execute(self._committed, params).fetchone()
         return row is not None and row[0] == len(spans)
 
     def select(self, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Rows by key columns, as `Statements.select` gives them, outside any batch."""
-        params = _params(self._statements.key_types, keys)
+        params = pack(self._statements.key_types, keys)
         return self._connected().execute(self._statements.select, params, binary=True).fetchall()
 
     def disconnect(self) -> None:
@@ -145,36 +121,31 @@ class Writer:
             )
         return self._connection
 
-    def _advance_progress(self, cursor: psycopg.Cursor[Any], batch: Batch) -> None:
+    def _advance_progress(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
         # First in the transaction: it takes the row locks that keep a new owner waiting until we have
         # committed or failed.
         spans = sorted(batch.spans.values(), key=lambda span: span.partition)
         columns: list[Sequence[Any]] = [
             [batch.topic] * len(spans),
-            Int8Array(span.partition for span in spans),
-            Int8Array(span.epoch for span in spans),
-            Int8Array(span.expected for span in spans),
-            Int8Array(span.next for span in spans),
+            [span.partition for span in spans],
+            [span.epoch for span in spans],
+            [span.expected for span in spans],
+            [span.next for span in spans],
         ]
-        cursor.execute(self._advance, columns, prepare=True)
+        connection.execute(self._advance, pack(("text", "int8", "int8", "int8", "int8"), columns), prepare=True)
 
-    def _tombstones(self, cursor: psycopg.Cursor[Any], batch: Batch) -> dict[str, int]:
+    def _tombstones(self, connection: psycopg.Connection[Any], batch: Batch) -> dict[str, int]:
         width = len(self._declaration.keys)
         texts = {self._declaration.key_text(row[KEYS : KEYS + width]) for row in batch.rows}
-        cursor.execute(self._statements.tombstones, (sorted(texts),), prepare=True)
-        return dict(cursor.fetchall())
+        return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
 
-    def _apply_deletes(self, cursor: psycopg.Cursor[Any], folded: Folded) -> None:
-        cursor.execute(
-            self._statements.bury, _params(("text", "int8"), self._statements.bury_params(folded)), prepare=True
-        )
-        params = _params((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
-        cursor.execute(self._statements.delete, params, prepare=True)
-        cursor.execute(self._statements.reset, params, prepare=True)
-
-
-def _params(types: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Columns as psycopg parameters: whole numbers go through the packed dumper."""
-    return [
-        Int8Array(column) if type_ == "int8" else list(column) for type_, column in zip(types, columns, strict=True)
-    ]
+    def _apply(self, connection: psycopg.Connection[Any], folded: Folded) -> None:
+        """Deletes first: a patch of the same batch that is left after the fold is newer than its key's delete."""
+        if folded.deletes:
+            bury = pack(("text", "int8"), self._statements.bury_params(folded))
+            connection.execute(self._statements.bury, bury, prepare=True)
+            params = pack((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
+            connection.execute(self._statements.delete, params, prepare=True)
+            connection.execute(self._statements.reset, params, prepare=True)
+        if folded.rows:
+            connection.execute(self._statements.merge, self.pack(folded), prepare=True)

@@ -7,8 +7,10 @@ Disjoint partitions may have lanes of their own (`connections`), because progres
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import psycopg
 import tenacity
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.fold import key_getter
+from writebehind.shared.fold import fold, key_getter
 
 from .batch import Batch, Buffer, Limits
 from .database import Writer
@@ -95,6 +97,15 @@ class Lane:
         """Nothing waits and nothing is being written."""
         return self._submitted == self._concluded
 
+    def prepare(self, batch: Batch) -> None:
+        """Fold and pack in the loop's thread, while the lane's batch before is in the database."""
+        if self.declaration.strategy.deletes:
+            return  # folded inside the transaction, with its tombstones
+        batch.folded = fold(self.declaration, batch.rows)
+        with contextlib.suppress(psycopg.Error, ValueError, OverflowError, struct.error):
+            # A value without an encoding: the lane meets the same error, and knows what to do with the batch.
+            batch.packed = self._writer.pack(batch.folded)
+
     def submit(self, batch: Batch) -> None:
         """Hand over a prepared batch. Call only when `has_room`."""
         self._submitted += 1
@@ -163,11 +174,16 @@ class Lane:
         """Whether an earlier attempt did commit, and only the answer to its COMMIT was lost."""
         try:
             committed = self._writer.committed(batch)
-        except psycopg.Error:
+        except (psycopg.Error, OSError) as error:
+            # Ask once more: the next attempt is fenced again. Given up here, a batch that is committed would
+            # never be settled.
             self._writer.disconnect()
-            return False  # the partitions are claimed again, which finds out
-        if committed and batch.folded is not None:
-            self._settler.put(batch.folded.settlement)
+            self._report(Verdict.TRANSIENT, error)
+            self.backing_off = True
+            raise _Again from error
+        if committed:
+            # What there is to settle does not depend on the tombstones that the lost attempt was folded with.
+            self._settler.put((batch.folded or fold(self.declaration, batch.rows)).settlement)
         return committed
 
     def _report(self, verdict: Verdict, error: BaseException) -> None:

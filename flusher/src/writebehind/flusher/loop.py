@@ -19,7 +19,6 @@ from itertools import groupby
 from confluent_kafka import Message
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.fold import fold
 from writebehind.shared.record import BadRecord, Codec, Row
 
 from .batch import Span
@@ -129,8 +128,7 @@ class Loop:
                 wait_s = min(wait_s, due_s)
                 continue
             batch = lane.buffer.take()
-            if not lane.declaration.strategy.deletes:  # those are folded inside the transaction, with their tombstones
-                batch.folded = fold(lane.declaration, batch.rows)
+            lane.prepare(batch)
             lane.submit(batch)
         return wait_s
 

@@ -30,7 +30,9 @@ from writebehind.shared.settings import CacheSettings
 log = logging.getLogger("writebehind.flusher")
 
 QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries deleted
+PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
 SUSPECT_MAX = 1_000  # failed settlements remembered; beyond that the audit finds the entries
+FORGET_EVERY_S = 1.0  # how often an unreachable cache is tried while nothing else is there to settle
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
 
 
@@ -71,12 +73,12 @@ class Settler:
         self._thread.start()
 
     def put(self, settlement: Settlement) -> None:
-        """Settle later. Never waits: a slow cache must not slow the database down."""
+        """Settle later. Waits a little for a cache that is merely slow; one that is down must not slow the database."""
         try:
-            self._queue.put_nowait(settlement)
+            self._queue.put(settlement, block=not self._failing, timeout=PATIENCE_S)
         except queue.Full:
             self._suspect.append(settlement.keys)
-            self._report("the cache is too slow")
+            self._report("the cache is down")
 
     def stop(self, timeout_s: float) -> None:
         """Settle what is queued, within the time given."""
@@ -106,23 +108,37 @@ class Settler:
             )
 
     def _run(self) -> None:
-        while (settlement := self._queue.get()) is not None:
+        while True:
             try:
-                self._settle(settlement)
-                self._failing = False
-            except (RedisError, OSError) as error:
+                settlement = self._queue.get(timeout=FORGET_EVERY_S if self._suspect else None)
+            except queue.Empty:
+                self._try(self._forget_suspects)  # also when nothing is flushed any more
+                continue
+            if settlement is None:
+                break
+            if not self._try(self._settle, settlement):
                 self._suspect.append(settlement.keys)
-                self._report(type(error).__name__)
-            finally:
-                self._queue.task_done()
+            self._queue.task_done()
         self._client.close()
+
+    def _try(self, step: Callable[..., None], *arguments: Settlement) -> bool:
+        try:
+            step(*arguments)
+        except (RedisError, OSError) as error:
+            self._report(type(error).__name__)
+            return False
+        self._failing = False
+        return True
 
     def _forget_suspects(self) -> None:
         while self._suspect:
-            keys = self._suspect[0]
-            for at in range(0, len(keys), KEYS_PER_CALL):
-                self._client.unlink(*self._entries(keys[at : at + KEYS_PER_CALL]))
-            self._suspect.popleft()
+            keys = self._suspect.popleft()
+            try:
+                for at in range(0, len(keys), KEYS_PER_CALL):
+                    self._client.unlink(*self._entries(keys[at : at + KEYS_PER_CALL]))
+            except (RedisError, OSError):
+                self._suspect.append(keys)
+                raise
 
     def _settle(self, settlement: Settlement) -> None:
         self._forget_suspects()

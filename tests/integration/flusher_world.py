@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
@@ -188,6 +190,14 @@ class World:
         return psycopg.connect(self.corner.database_url, autocommit=True, application_name="test")
 
     @property
+    def database_port(self) -> int:
+        return _port(self.corner.database_url)
+
+    @property
+    def cache_port(self) -> int:
+        return _port(self.corner.cache_url)
+
+    @property
     def _paths(self) -> list[str]:
         return [f"{cls.__module__}:{cls.__name__}" for cls in self.entities]
 
@@ -202,3 +212,14 @@ def world(corner: Isolation, folder: Path, *entities: type[Entity], partitions: 
         stack.callback(lambda: [flusher.close() for flusher in made.flushers])
         made.migrate()
         yield made
+
+
+def through(url: str, port: int) -> str:
+    """The same server behind a proxy."""
+    return re.sub(r":\d+/", f":{port}/", url, count=1)
+
+
+def _port(url: str) -> int:
+    found = urlsplit(url).port
+    assert found is not None
+    return found

@@ -46,18 +46,17 @@ class Plain:
 
 
 class Postgres:
-    """A request is everything up to a Sync, or one Query; its name is the text of the statement that it executes.
+    """A request is one execution of a statement, also in a pipeline of them; its name is the statement's text.
 
-    A request that only prepares a statement has no name. Encryption is refused, so that there is something to read.
+    Encryption is refused, so that there is something to read.
     """
 
     def __init__(self) -> None:
         self._sent, self._answered = b"", b""
-        self._request = b""
         self._name: str | None = None
         self._started = False
         self._statements: dict[bytes, str] = {}
-        self._waiting: deque[str | None] = deque()  # requests without an answer yet, oldest first
+        self._waiting: deque[str | None] = deque()  # executions without an answer yet, oldest first; None: a Sync
 
     def requests(self, data: bytes) -> Iterator[Piece]:
         self._sent += data
@@ -73,27 +72,38 @@ class Postgres:
             if code != _CANCEL_REQUEST:
                 self._waiting.append(None)
             yield Piece(first)
-        while (message := _message(self._sent)) is not None:
-            self._sent = self._sent[len(message) :]
-            self._request += message
+        at = 0
+        while (message := _message(self._sent, at)) is not None:
+            at += len(message)
             self._read(message[:1], message[5:])
-            if message[:1] in b"SQ":
+            if message[:1] in b"EQ":
                 self._waiting.append(self._name)
-                yield Piece(self._request, self._name)
-                self._request, self._name = b"", None
-            elif self._name is None and not self._is_extended(message[:1]):
-                yield Piece(self._request)  # a password, COPY data, Terminate
-                self._request = b""
+            if message[:1] in b"SQ":
+                self._waiting.append(None)
+            elif message[:1] == b"E" and self._sent[at : at + 1] == b"S":
+                continue  # a Sync goes along with what it ends
+            if message[:1] not in b"PBD":  # an execution goes along with what it needs
+                yield Piece(self._sent[:at], self._name)
+                self._sent, self._name, at = self._sent[at:], None, 0
 
     def replies(self, data: bytes) -> Iterator[Piece]:
         self._answered += data
         at = 0
         while (message := _message(self._answered, at)) is not None:
             at += len(message)
+            name: str | None = None
             if message[:1] == b"Z":
-                name = self._waiting.popleft() if self._waiting else None
-                yield Piece(self._answered[:at], name)
-                self._answered, at = self._answered[at:], 0
+                while self._waiting and self._waiting.popleft() is not None:
+                    pass  # what an error made the server skip
+            elif message[:1] not in b"CIs" or not self._waiting or self._waiting[0] is None:
+                continue
+            else:
+                name = self._waiting.popleft()
+                if (ready := _message(self._answered, at)) is not None and ready[:1] == b"Z":
+                    at += len(ready)
+                    self._waiting.popleft()
+            yield Piece(self._answered[:at], name)
+            self._answered, at = self._answered[at:], 0
         # An answer that somebody may act on is held until it is complete; others (sign-in, notifications) are not.
         if at and not (self._waiting and self._waiting[0]):
             yield Piece(self._answered[:at])
@@ -106,14 +116,10 @@ class Postgres:
             statement, text = body.split(b"\0", 2)[:2]
             self._statements[statement] = text.decode()
         elif kind == b"B":
-            self._name = self._statements.get(body.split(b"\0", 2)[1])
-
-    @staticmethod
-    def _is_extended(kind: bytes) -> bool:
-        return kind in b"PBDECH"
+            self._name = self._statements.get(body.split(b"\0", 2)[1], "")
 
 
-def _message(data: bytes, at: int = 0) -> bytes | None:
+def _message(data: bytes, at: int) -> bytes | None:
     if len(data) - at < 5:
         return None
     end = at + 1 + int(struct.unpack_from("!i", data, at + 1)[0])

@@ -114,7 +114,12 @@ def test_resets_connections_and_refuses_new_ones() -> None:
     ],
 )
 def test_a_trap_acts_at_its_moment_and_cuts_there(moment: Moment, seen_by_server: bool, answered: bool) -> None:
-    with server(lambda _: b"+OK\r\n") as (port, received), Proxy(port, Redis) as proxy, connect(proxy) as client:
+    silent = moment is Moment.AFTER_REQUEST  # nothing says whether an answer comes before the cut
+    with (
+        server(lambda data: b"" if silent and b"evalsha" in data else b"+OK\r\n") as (port, received),
+        Proxy(port, Redis) as proxy,
+        connect(proxy) as client,
+    ):
         trap = proxy.trap("EVALSHA", moment, cut=True, skip=1)
         for word in ("PING", "EVALSHA", "PING"):
             client.sendall(command(word, "argument"))
@@ -147,23 +152,24 @@ def message(kind: bytes, body: bytes) -> bytes:
 
 STARTUP = struct.pack("!ii", 8, 196608)
 SYNC, READY = message(b"S", b""), message(b"Z", b"I")
-PREPARE = message(b"P", b"s1\0MERGE INTO t\0\0\0") + SYNC
-EXECUTE = message(b"B", b"\0s1\0") + message(b"D", b"P\0") + message(b"E", b"\0\0\0\0\0") + SYNC
+PREPARE = message(b"P", b"s1\0MERGE INTO t\0\0\0")
+EXECUTE = message(b"B", b"\0s1\0") + message(b"D", b"P\0") + message(b"E", b"\0\0\0\0\0")
 
 
-def names(wire: Postgres, sent: bytes, step: int) -> list[str | None]:
-    return [p.name for at in range(0, len(sent), step) for p in wire.requests(sent[at : at + step])]
+BEGIN = message(b"P", b"\0BEGIN\0\0\0") + message(b"B", b"\0\0") + message(b"E", b"\0\0\0\0\0")
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_postgres_requests_are_named_by_what_they_execute(step: int) -> None:
     wire = Postgres()
-    unnamed = message(b"P", b"\0BEGIN\0\0\0") + message(b"B", b"\0\0") + message(b"E", b"\0\0\0\0\0") + SYNC
-    sent = STARTUP + message(b"p", b"password\0") + PREPARE + EXECUTE + unnamed + message(b"Q", b"COMMIT\0") + EXECUTE
-    expected = [None, None, None, "MERGE INTO t", "BEGIN", "COMMIT", "MERGE INTO t"]
-    assert names(wire, sent, step) == expected
-    copy = Postgres()
-    assert b"".join(piece.data for piece in copy.requests(sent)) == sent
+    pipeline = BEGIN + EXECUTE + message(b"Q", b"COMMIT\0")
+    sent = STARTUP + message(b"p", b"password\0") + PREPARE + SYNC + EXECUTE + SYNC + pipeline + EXECUTE + SYNC
+    pieces = [p for at in range(0, len(sent), step) for p in wire.requests(sent[at : at + step])]
+    assert b"".join(piece.data for piece in pieces) == sent
+    assert [p.name for p in pieces if p.name] == ["MERGE INTO t", "BEGIN", "MERGE INTO t", "COMMIT", "MERGE INTO t"]
+    executed = {p.name: p.data for p in pieces if p.name}
+    assert executed["BEGIN"] == BEGIN  # nothing of what follows
+    assert executed["COMMIT"] == message(b"Q", b"COMMIT\0")
 
 
 def test_postgres_encryption_is_refused_so_that_there_is_something_to_read() -> None:
@@ -174,15 +180,25 @@ def test_postgres_encryption_is_refused_so_that_there_is_something_to_read() -> 
 def test_postgres_answers_belong_to_their_requests_and_are_held_until_complete() -> None:
     wire = Postgres()
     list(wire.requests(STARTUP))
-    assert [p.name for p in wire.replies(message(b"R", b"\0\0\0\x0a"))] == [
-        None
-    ]  # sign-in goes on before it is complete
+    assert [p.name for p in wire.replies(message(b"R", b"\0\0\0\x0a"))] == [None]  # sign-in goes on half-way
     assert [p.name for p in wire.replies(READY)] == [None]
-    list(wire.requests(PREPARE + EXECUTE + message(b"Q", b"COMMIT\0")))
-    answers = message(b"1", b"") + READY + message(b"C", b"MERGE 1\0")
-    assert [p.name for p in wire.replies(answers)] == [None]
-    assert [p.name for p in wire.replies(READY + message(b"C", b"COMMIT\0"))] == ["MERGE INTO t"]
-    assert [(p.name, p.data) for p in wire.replies(READY)] == [("COMMIT", message(b"C", b"COMMIT\0") + READY)]
+    list(wire.requests(PREPARE + SYNC + BEGIN + EXECUTE + SYNC + message(b"Q", b"COMMIT\0")))
+    assert [p.name for p in wire.replies(message(b"1", b"") + READY)] == [None]
+    assert [p.name for p in wire.replies(message(b"C", b"BEGIN\0") + message(b"2", b""))] == ["BEGIN"]
+    assert [p.name for p in wire.replies(message(b"C", b"MERGE 1\0")[:5])] == []  # not complete
+    assert [p.name for p in wire.replies(message(b"C", b"MERGE 1\0")[5:] + READY)] == ["MERGE INTO t"]
+    commit = message(b"C", b"COMMIT\0") + READY
+    assert [(p.name, p.data) for p in wire.replies(commit)] == [("COMMIT", commit)]
+
+
+def test_postgres_answers_keep_their_names_after_an_error() -> None:
+    wire = Postgres()
+    list(wire.requests(STARTUP + PREPARE + SYNC))
+    list(wire.replies(READY + message(b"1", b"") + READY))
+    list(wire.requests(BEGIN + EXECUTE + EXECUTE + SYNC + message(b"Q", b"ROLLBACK\0")))
+    failed = message(b"C", b"BEGIN\0") + message(b"E", b"SFATAL\0\0") + READY
+    names = [p.name for p in wire.replies(failed + message(b"C", b"ROLLBACK\0") + READY)]
+    assert [name for name in names if name] == ["BEGIN", "ROLLBACK"]
 
 
 @pytest.mark.parametrize("step", [1, 5, 10_000])

@@ -37,7 +37,7 @@ class Outbox:
         self._limits = settings.producer
         self._deliver = deliver
         self._producer = Producer(producer_config(settings), logger=log)
-        self._admin = AdminClient(kafka_client_config(settings))
+        self._client_config = kafka_client_config(settings)
         self._done: list[Write] = []
         self._lock = threading.Lock()
         self._records = 0
@@ -96,10 +96,12 @@ class Outbox:
 
         Raises ConfigurationError; a broker that does not answer is no finding.
         """
+        # For these questions only: one that stayed would hold connections, and report on its own when the broker goes.
+        admin = AdminClient(self._client_config, logger=log)
         try:
             known = self._producer.list_topics(topic, timeout=2).topics[topic]
             settings = (
-                self._admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=2)
+                admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)], request_timeout=2)
                 if known.error is None
                 else {}
             )

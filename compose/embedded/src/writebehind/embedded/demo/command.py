@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 from typing import Annotated, Final
@@ -28,6 +29,8 @@ def demo(
     Exit code 0: every row is exact; 1: not; 2: it could not run.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: everything is cleaned up
+    # Warnings are of what is tried again; whether that went well is what the demo finds out.
+    logging.getLogger("writebehind").setLevel(logging.ERROR)
     try:
         exact = _run(limit, as_json=as_json, keep=keep)
     except KeyboardInterrupt:

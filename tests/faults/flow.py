@@ -43,4 +43,4 @@ def reset(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown(socket.SHUT_RD)  # wakes a thread that reads from it, and tells the peer nothing yet
-        connection.close()
+    connection.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from importlib.metadata import entry_points, version
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from writebehind.shared.errors import ConfigurationError, WritebehindError
 from writebehind.shared.registry import Registry, load
@@ -95,6 +97,41 @@ def migrate(
         for problem, fix in report.problems:
             print(f"problem: {problem}\n    to mend it: {fix}", file=sys.stderr)
     raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command()
+def status(
+    entities: Entities = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with rates.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two samples.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Show how far the flusher is: lag in records and seconds, oldest pending, rate, owner."""
+    from .status import Sampler, Status, render
+
+    settings, registry = _prepare(entities)
+    sampler = Sampler(settings, registry)
+
+    def show(sample: Status, console: Console) -> None:
+        if as_json:
+            print(json.dumps(sample.as_json()), flush=True)
+            return
+        console.print(render(sample))
+        for topic in sample.missing_topics:
+            console.print(f"there is no topic {topic}: run `writebehind migrate`")
+
+    console = Console()
+    try:
+        show(sampler.sample(), console)
+        while watch:
+            time.sleep(interval)
+            if not as_json and console.is_terminal:
+                console.clear()
+            show(sampler.sample(), console)
+    except KeyboardInterrupt:
+        return
+    finally:
+        sampler.close()
 
 
 def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[Settings, Registry]:

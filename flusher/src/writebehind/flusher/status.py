@@ -1,0 +1,180 @@
+"""`writebehind status`: how far the flusher is, per topic and partition. Reads only; joins no group."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from psycopg import sql
+from rich.table import Table
+
+from writebehind.shared import naming
+from writebehind.shared.errors import ConfigurationError
+from writebehind.shared.registry import Registry
+from writebehind.shared.settings import Settings, kafka_client_config
+
+ASK_S = 5.0  # longest answer of the broker
+OLDEST_S = 2.0  # longest wait for the oldest unflushed record of a partition
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One partition. Offsets are the next ones; `flushed` None: no flusher has claimed it yet; times in seconds."""
+
+    topic: str
+    partition: int
+    end: int
+    flushed: int | None
+    lag_records: int
+    lag_s: float | None  # age of the oldest record that is not flushed; None when there is none
+    oldest_pending: str | None  # when that record was written, RFC 3339
+    rate_per_s: float | None  # records flushed per second since the sample before; None in a first sample
+    owner: str | None
+    flushed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A sample: partitions, topics that do not exist, and when it was taken."""
+
+    partitions: list[PartitionStatus]
+    missing_topics: list[str]
+    at: dt.datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable JSON form."""
+        return {
+            "at": self.at.isoformat(),
+            "lag_records": sum(p.lag_records for p in self.partitions),
+            "missing_topics": self.missing_topics,
+            "partitions": [dataclasses.asdict(p) for p in self.partitions],
+        }
+
+
+class Sampler:
+    """Takes samples; rates come from the sample before."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._topics = [naming.topic(settings.kafka.topic_prefix, declaration.name) for declaration in registry]
+        self._consumer = Consumer(
+            {
+                **kafka_client_config(settings),
+                "group.id": "writebehind-status",  # never joined: partitions are assigned by hand
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+            }
+        )
+        self._before: Status | None = None
+
+    def sample(self) -> Status:
+        """Ask broker and database. Raises ConfigurationError when one of them does not answer."""
+        now = dt.datetime.now(dt.UTC)
+        progress = self._progress()
+        found: list[PartitionStatus] = []
+        missing: list[str] = []
+        for topic in self._topics:
+            ends = self._ends(topic)
+            if not ends:
+                missing.append(topic)
+            for partition, end in sorted(ends.items()):
+                found.append(self._partition(topic, partition, end, progress, now))
+        self._before = Status(found, missing, now)
+        return self._before
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _partition(
+        self, topic: str, number: int, end: int, progress: Mapping[tuple[str, int], Sequence[Any]], now: dt.datetime
+    ) -> PartitionStatus:
+        flushed, owner, flushed_at = progress.get((topic, number), (None, None, None))
+        lag = max(0, end - (flushed or 0))
+        oldest = self._written_at(topic, number, flushed or 0) if lag else None
+        return PartitionStatus(
+            topic,
+            number,
+            end,
+            flushed,
+            lag,
+            None if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 3),
+            None if oldest is None else oldest.isoformat(),
+            self._rate(topic, number, flushed, now),
+            owner,
+            None if flushed_at is None else flushed_at.astimezone(dt.UTC).isoformat(),
+        )
+
+    def _rate(self, topic: str, number: int, flushed: int | None, now: dt.datetime) -> float | None:
+        if self._before is None or flushed is None:
+            return None
+        for before in self._before.partitions:
+            if (before.topic, before.partition) == (topic, number) and before.flushed is not None:
+                return round((flushed - before.flushed) / (now - self._before.at).total_seconds(), 1)
+        return None
+
+    def _progress(self) -> dict[tuple[str, int], Sequence[Any]]:
+        schema = self._settings.database.schema_
+        query = sql.SQL("SELECT topic, partition, next_offset, owner, flushed_at FROM {} WHERE topic = ANY(%s)").format(
+            sql.Identifier(schema, "progress")
+        )
+        try:
+            with psycopg.connect(
+                self._settings.database.url.get_secret_value(), application_name="writebehind-status", connect_timeout=5
+            ) as connection:
+                rows = connection.execute(query, (self._topics,)).fetchall()
+        except psycopg.errors.UndefinedTable as error:
+            raise ConfigurationError(
+                f"there are no bookkeeping tables in schema {schema}: run `writebehind migrate`"
+            ) from error
+        except psycopg.Error as error:
+            raise ConfigurationError(
+                f"the database does not answer ({error.sqlstate or type(error).__name__})"
+            ) from error
+        return {(row[0], row[1]): row[2:] for row in rows}
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        """End offsets by partition; empty when the topic does not exist."""
+        try:
+            known = self._consumer.list_topics(topic, timeout=ASK_S).topics[topic]
+            if known.error is not None:
+                return {}
+            return {
+                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_S)[1]
+                for number in known.partitions
+            }
+        except KafkaException as error:
+            raise ConfigurationError(f"the broker does not answer ({error.args[0].name()})") from error
+
+    def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
+        """When the record at `offset` was written; None when it cannot be read in time, or has expired."""
+        self._consumer.assign([TopicPartition(topic, number, offset)])
+        message = self._consumer.poll(OLDEST_S)
+        self._consumer.unassign()
+        if message is None or message.error() is not None:
+            return None
+        return dt.datetime.fromtimestamp(message.timestamp()[1] / 1000, dt.UTC)
+
+
+def render(status: Status) -> Table:
+    """The sample as a table."""
+    table = Table(title=f"{status.at:%H:%M:%S} UTC", title_justify="left")
+    for name in ("topic", "partition", "end", "flushed", "lag", "lag s", "rate/s", "owner", "flushed at"):
+        table.add_column(name, justify="left" if name in ("topic", "owner", "flushed at") else "right")
+    for p in status.partitions:
+        table.add_row(
+            p.topic,
+            str(p.partition),
+            f"{p.end:,}",
+            "–" if p.flushed is None else f"{p.flushed:,}",
+            f"{p.lag_records:,}",
+            "–" if p.lag_s is None else f"{p.lag_s:,.1f}",
+            "–" if p.rate_per_s is None else f"{p.rate_per_s:,.0f}",
+            p.owner or "nobody yet",
+            (p.flushed_at or "–")[:19],
+        )
+    return table

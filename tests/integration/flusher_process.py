@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 ROOT: Final = Path(__file__).parents[2]
 TIMEOUT_S: Final = 60.0
@@ -65,6 +65,11 @@ class Flusher:
             return self.log.count(text) >= count
 
         wait_until(said, f"{text!r} in the log of flusher {self.pid}:\n{self.log}")
+
+    def wait_ready(self) -> Self:
+        """Wait until it has checked everything and joins its group."""
+        self.wait_log("INFO writebehind.flusher flushing ")
+        return self
 
     def check(self) -> None:
         """Fail when it has ended without being asked to."""

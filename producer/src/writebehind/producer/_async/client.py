@@ -68,7 +68,11 @@ class AsyncClient:
         self._runtime = Runtime()
         self._cache = AsyncCache(self._settings.cache)
         self._rows = AsyncRows(self._settings.database)
-        await self._cache.check_policy()
+        try:
+            await self._cache.check_policy()
+        except BaseException:
+            await self._cache.close()
+            raise
         self._reader = AsyncReader(self._settings, self._cache, self._rows)
         self._writer = AsyncWriter(self._settings, self._cache, self._rows, self._runtime)
         self._writer.on_failed = self._failed_unattended

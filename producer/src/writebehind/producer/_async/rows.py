@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -18,6 +22,7 @@ from writebehind.shared.record import KEYS
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import Statements
 
+from ..backends.aio import later
 from ..write import Write
 
 log = logging.getLogger("writebehind.producer")
@@ -47,8 +52,9 @@ class AsyncRows:
         try:
             pool = await self._opened()
             async with pool.connection(timeout=timeout_s) as connection:
-                cursor = await connection.execute(query, columns, binary=True)
-                rows = await cursor.fetchall()
+                with _watched(connection, timeout_s):
+                    cursor = await connection.execute(query, columns, binary=True)
+                    rows = await cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
         except psycopg.Error as error:
@@ -61,8 +67,9 @@ class AsyncRows:
         try:
             pool = await self._opened()
             async with pool.connection(timeout=timeout_s) as connection:
-                cursor = await connection.execute(self._progress, (list(topics), list(partitions)))
-                return {(topic, partition): offset for topic, partition, offset in await cursor.fetchall()}
+                with _watched(connection, timeout_s):
+                    cursor = await connection.execute(self._progress, (list(topics), list(partitions)))
+                    return {(topic, partition): offset for topic, partition, offset in await cursor.fetchall()}
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"the database did not answer ({type(error).__name__})") from error
         except psycopg.Error as error:
@@ -79,10 +86,11 @@ class AsyncRows:
         try:
             pool = await self._opened()
             async with pool.connection(timeout=timeout_s) as connection:
-                await connection.execute("BEGIN")
-                folded = await _apply(connection, declaration, statements, rows)
-                committing = True
-                cursor = await connection.execute("COMMIT")
+                with _watched(connection, timeout_s):
+                    await connection.execute("BEGIN")
+                    folded = await _apply(connection, declaration, statements, rows)
+                    committing = True
+                    cursor = await connection.execute("COMMIT")
                 if cursor.statusmessage != "COMMIT":
                     raise NotApplied(f"{declaration.name}: the database rolled the write back")
         except (psycopg.Error, PoolTimeout, OSError) as error:
@@ -155,6 +163,25 @@ def _configure(timeout_ms: int) -> Any:
         await connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
 
     return configure
+
+
+@contextmanager
+def _watched(connection: psycopg.AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
+    """Cut the connection when the server does not answer in time.
+
+    A server that stalls on an open connection defeats time-outs of asyncio and of the statement (psycopg#1371); a
+    socket that is shut down under it ends the wait with an error.
+    """
+
+    def cut() -> None:
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as stalled:
+            stalled.shutdown(socket.SHUT_RDWR)
+
+    timer = later(timeout_s, cut)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _apply(

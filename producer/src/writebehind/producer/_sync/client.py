@@ -69,7 +69,11 @@ class Client:
         self._runtime = Runtime()
         self._cache = Cache(self._settings.cache)
         self._rows = Rows(self._settings.database)
-        self._cache.check_policy()
+        try:
+            self._cache.check_policy()
+        except BaseException:
+            self._cache.close()
+            raise
         self._reader = Reader(self._settings, self._cache, self._rows)
         self._writer = Writer(self._settings, self._cache, self._rows, self._runtime)
         self._writer.on_failed = self._failed_unattended

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -19,6 +23,7 @@ from writebehind.shared.record import KEYS
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import Statements
 
+from ..backends.threads import later
 from ..write import Write
 
 log = logging.getLogger("writebehind.producer")
@@ -48,8 +53,9 @@ class Rows:
         try:
             pool = self._opened()
             with pool.connection(timeout=timeout_s) as connection:
-                cursor = connection.execute(query, columns, binary=True)
-                rows = cursor.fetchall()
+                with _watched(connection, timeout_s):
+                    cursor = connection.execute(query, columns, binary=True)
+                    rows = cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
         except psycopg.Error as error:
@@ -62,8 +68,9 @@ class Rows:
         try:
             pool = self._opened()
             with pool.connection(timeout=timeout_s) as connection:
-                cursor = connection.execute(self._progress, (list(topics), list(partitions)))
-                return {(topic, partition): offset for topic, partition, offset in cursor.fetchall()}
+                with _watched(connection, timeout_s):
+                    cursor = connection.execute(self._progress, (list(topics), list(partitions)))
+                    return {(topic, partition): offset for topic, partition, offset in cursor.fetchall()}
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"the database did not answer ({type(error).__name__})") from error
         except psycopg.Error as error:
@@ -80,10 +87,11 @@ class Rows:
         try:
             pool = self._opened()
             with pool.connection(timeout=timeout_s) as connection:
-                connection.execute("BEGIN")
-                folded = _apply(connection, declaration, statements, rows)
-                committing = True
-                cursor = connection.execute("COMMIT")
+                with _watched(connection, timeout_s):
+                    connection.execute("BEGIN")
+                    folded = _apply(connection, declaration, statements, rows)
+                    committing = True
+                    cursor = connection.execute("COMMIT")
                 if cursor.statusmessage != "COMMIT":
                     raise NotApplied(f"{declaration.name}: the database rolled the write back")
         except (psycopg.Error, PoolTimeout, OSError) as error:
@@ -156,6 +164,25 @@ def _configure(timeout_ms: int) -> Any:
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
 
     return configure
+
+
+@contextmanager
+def _watched(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
+    """Cut the connection when the server does not answer in time.
+
+    A server that stalls on an open connection defeats time-outs of asyncio and of the statement (psycopg#1371); a
+    socket that is shut down under it ends the wait with an error.
+    """
+
+    def cut() -> None:
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as stalled:
+            stalled.shutdown(socket.SHUT_RDWR)
+
+    timer = later(timeout_s, cut)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _apply(

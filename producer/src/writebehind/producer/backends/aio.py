@@ -129,5 +129,10 @@ class Combiner(Generic[Item]):
         self._task = None
 
 
+def later(seconds: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+    """Call a function after a while, unless the handle is cancelled before."""
+    return asyncio.get_running_loop().call_later(seconds, function)
+
+
 async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)

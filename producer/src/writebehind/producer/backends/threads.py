@@ -134,5 +134,13 @@ class Combiner(Generic[Item]):
             self._changed.notify_all()
 
 
+def later(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    """Call a function after a while, unless the handle is cancelled before."""
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
 def sleep(seconds: float) -> None:
     time.sleep(seconds)

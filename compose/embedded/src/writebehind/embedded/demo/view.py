@@ -83,8 +83,8 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
         table.add_row(one.place, one.table, f"{one.rows:,}", f"[red]{found:,}[/red]" if found else "0")
     console.print(table)
     console.print(
-        f"{result.departures:,} departures, {result.writes:,} writes acknowledged at {result.acknowledged_per_s:,}/s, "
-        f"flusher kills: {result.flusher_kills}, {outcome.seconds:.0f} s in all",
+        f"{result.departures:,} departures, {result.writes:,} writes acknowledged at {result.acknowledged_per_s:,}/s\n"
+        f"flusher kills: {result.flusher_kills}; {outcome.seconds:.0f} s since the servers were up",
         highlight=False,
     )
     differences = [difference for one in outcome.comparisons for difference in one.differences]

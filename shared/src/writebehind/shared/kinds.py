@@ -17,7 +17,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 # NULL in the cache. No text can hold NUL in Postgres, and every other kind's cache form is printable.
 CACHE_NULL = "\x00"
@@ -63,7 +65,7 @@ class Kind:
     order: Order = Order.NONE
     low: Decimal | None = None  # the range a sum must stay in, where the type has one
     high: Decimal | None = None
-    labels: frozenset[str] | None = None  # of an enum
+    labels: frozenset[str] | None = None  # of an enum, or of an array's elements
 
 
 def integer(pg: str) -> Kind:
@@ -234,7 +236,7 @@ TIMESTAMP = Kind(
     # Fixed width, always UTC, always six decimals: the scripts compare it as text.
     to_cache=lambda value: value.isoformat(timespec="microseconds"),
     from_cache=dt.datetime.fromisoformat,
-    wire_type=dt.datetime,
+    wire_type=Annotated[dt.datetime, msgspec.Meta(tz=True)],
     from_db=lambda value: value.astimezone(dt.UTC),
     order=Order.TEXT,
 )
@@ -367,6 +369,7 @@ def array(element: Kind, *, nullable_elements: bool) -> Kind:
         from_db=from_db,
         cast=True,
         read_as=element.read_as and f"{element.read_as}[]",
+        labels=element.labels,
     )
 
 

@@ -77,12 +77,16 @@ class Writer:
         """Commit a batch and the progress of its partitions, or raise and leave nothing behind."""
         connection = self._connected()
         if batch.folded is not None:
-            # Nothing has to be read first: the whole transaction goes out in one piece, and is answered in one.
+            # Nothing has to be read first: the whole transaction goes out in one piece, and nobody waits in between.
             params = batch.packed or self.pack(batch.folded)
-            with connection.pipeline():
+            with connection.pipeline() as pipeline:
                 connection.execute("BEGIN")
                 self._advance_progress(connection, batch)
+                # The server's time-out for idle transactions runs only after a Sync. Without these, a process that is
+                # suspended while it sends would hold the progress rows for as long as its connection lives.
+                pipeline.sync()
                 connection.execute(self._statements.merge, params, prepare=True)
+                pipeline.sync()
                 committed = connection.execute("COMMIT")
             folded = batch.folded
         else:

@@ -71,7 +71,7 @@ def test_migrate_lists_what_the_table_lacks_and_adds_the_versions_column_when_as
     problems = migrate(settings, REGISTRY).problems
     assert len(problems) == 1
     assert "versions" in problems[0][0]
-    assert "ADD COLUMN versions bigint[]" in problems[0][1]
+    assert 'ADD COLUMN "versions" bigint[]' in problems[0][1]
     assert migrate(settings, REGISTRY, tables=True).problems == []
     assert preflight(settings, REGISTRY)["page"].slots == {"title": 1}
 

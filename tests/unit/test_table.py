@@ -186,8 +186,14 @@ def test_the_key_must_be_exactly_a_unique_index(unique: tuple[tuple[str, ...], .
     assert problem.fix == f'ALTER TABLE "game"."players" ADD {constraint} ("id")'
 
 
-def test_a_key_must_not_ignore_case() -> None:
-    columns = {c.name: c for c in (column("day", "date"), column("page", "citext"), column("hits", "bigint"))}
+@pytest.mark.parametrize("type_name", ["citext", "extensions.citext"])
+def test_a_field_may_ignore_case(type_name: str) -> None:
+    assert problems(info(column("name", type_name, nullable=False))) == []
+
+
+@pytest.mark.parametrize("type_name", ["citext", "extensions.citext"])
+def test_a_key_must_not_ignore_case(type_name: str) -> None:
+    columns = {c.name: c for c in (column("day", "date"), column("page", type_name), column("hits", "bigint"))}
     there = TableInfo("public", "tallies", columns, frozenset({frozenset({"page", "day"})}))
     (problem,) = table.problems(declaration_of(Tally), there)
     assert problem.column == "page"

@@ -45,8 +45,8 @@ def migrate(settings: Settings, registry: Registry, *, tables: bool = False) -> 
             _migrate_database(connection, settings, registry, report, tables=tables)
     except psycopg.Error as error:
         raise ConfigurationError(
-            f"the database could not be migrated ({error.sqlstate or type(error).__name__}): {_first_line(error)}"
-        ) from error
+            f"the database could not be migrated ({error.sqlstate or type(error).__name__}): {_reason(error)}"
+        ) from None  # the cause's text may quote the URL
     _migrate_topics(settings, registry, report)
     return report
 
@@ -226,5 +226,6 @@ def _compare_topics(
                 )
 
 
-def _first_line(error: psycopg.Error) -> str:
-    return str(error.diag.message_primary or error).splitlines()[0]
+def _reason(error: psycopg.Error) -> str:
+    """What the server said. The client's own messages quote parts of the URL, which holds the password."""
+    return error.diag.message_primary or "no connection; check WRITEBEHIND_DATABASE__URL and whether the server runs"

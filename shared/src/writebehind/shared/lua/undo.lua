@@ -6,14 +6,15 @@
 --
 -- The entry is tainted: when nothing is pending any more it is deleted, so whatever could not be told apart here mends itself.
 -- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both.
+-- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
 local fields, writes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 
 local function before(key, name, value, mark)
   while mark do
     local note = redis.call('HGET', key, '#u:' .. mark .. ':' .. name)
     if not note then break end
-    local unpacked = cmsgpack.unpack(note)
-    value, mark = unpacked[1], unpacked[2]
+    local noted_mark, there, noted_value = string.match(note, '^(%d*) ([01])(.*)$')
+    value, mark = there == '1' and noted_value, noted_mark ~= '' and noted_mark
   end
   return value, mark
 end
@@ -30,7 +31,8 @@ local function undo_fields(key, version, undo, first)
     if redis.call('HGET', key, '~' .. name) == version then
       restore(key, name, value, mark)
     else
-      redis.call('HSET', key, '#u:' .. version .. ':' .. name, cmsgpack.pack({value, mark}))
+      local note = (mark or '') .. ' ' .. (value and '1' .. value or '0')  -- text, as everything in an entry
+      redis.call('HSET', key, '#u:' .. version .. ':' .. name, note)
     end
   end
 end

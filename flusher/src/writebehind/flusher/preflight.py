@@ -70,7 +70,10 @@ def _slots(connection: psycopg.Connection[Any], schema: str, declaration: Declar
 
 
 def _cache_problems(settings: Settings) -> list[str]:
-    client = connect_cache(settings.cache, "writebehind-preflight")
+    try:
+        client = connect_cache(settings.cache, "writebehind-preflight")
+    except ValueError:
+        return ["WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"]
     try:
         policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy", ""))
     except (redis.RedisError, OSError):

@@ -5,8 +5,8 @@
 -- ARGV[2]  time to live of a clean entry, in milliseconds
 -- ARGV[3]  msgpack {generations, counts, sums}: columns with one value per key; sums one column per Sum field ('' for none)
 --
--- A record of another generation means that the entry was made without it (the cache was wiped or unreachable): the entry may
--- miss it. Clean, it is deleted; else it is tainted. Returns msgpack: the 1-based indexes of tainted entries still pending.
+-- A record of another generation means that the entry was made without it (the cache was wiped or unreachable; generation 0: the
+-- record was enqueued without the cache, and an entry that was only filled has generation 0 too): the entry may miss it. Clean, it is deleted; else it is tainted. Returns msgpack: the 1-based indexes of tainted entries still pending.
 local fields, columns = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
 local ttl_ms, generations, counts, sums = ARGV[2], columns[1], columns[2], columns[3]
 local pending_only, sum_names = {'#p', '#d'}, {}
@@ -35,7 +35,7 @@ for at, key in ipairs(KEYS) do
   local pending = tonumber(found[2]) or 0
   if not found[1] then
     if found[5] then redis.call('DEL', key) end
-  elseif tonumber(found[1]) == generations[at] then
+  elseif generations[at] ~= 0 and tonumber(found[1]) == generations[at] then
     pending = pending - counts[at]
     if pending > 0 then
       redis.call('HSET', key, '#p', text(pending))

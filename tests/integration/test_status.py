@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
 
 from writebehind.embedded import Isolation
 from writebehind.flusher.migrate import ddl, migrate
 from writebehind.flusher.preflight import preflight
-from writebehind.flusher.status import Sampler
+from writebehind.flusher.status import Sampler, render
 from writebehind.shared.entity import Entity, Key, Last, Sum, WriteBehind
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
@@ -31,6 +37,8 @@ class Page(Entity, table="pages", strategy=WriteBehind()):
 
 
 REGISTRY = Registry([Page])
+PAGES = "CREATE TABLE pages (id bigint PRIMARY KEY, views bigint, title text NOT NULL, versions bigint[])"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -123,6 +131,106 @@ def test_status_shows_lag_in_records_and_seconds(settings: Settings) -> None:
     second = {p.partition: p for p in sampler.sample().partitions}
     assert (second[1].flushed, second[1].lag_records, second[1].owner) == (2, 1, "me:1")
     sampler.close()
+
+
+@pytest.fixture
+def topic(settings: Settings) -> str:
+    """The topic of `Page`, migrated, with five records in partition 1."""
+    execute(settings, PAGES)
+    migrate(settings, REGISTRY)
+    name = f"{settings.kafka.topic_prefix}page"
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    for _ in range(5):
+        producer.produce(name, b"x", b"k", partition=1)
+    assert producer.flush(30) == 0
+    return name
+
+
+def set_progress(settings: Settings, topic: str, next_offset: int) -> None:
+    execute(
+        settings,
+        f"INSERT INTO \"{settings.database.schema_}\".progress VALUES ('{topic}', 1, 'id', {next_offset}, 1, 'me:1',"
+        " now()) ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset, flushed_at = now()",
+    )
+
+
+def expire(settings: Settings, topic: str, before: int) -> None:
+    """Remove the records of partition 1 before an offset, as retention does."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    for removed in admin.delete_records([TopicPartition(topic, 1, before)]).values():
+        removed.result(30)
+
+
+def test_expired_records_count_as_lag_only_when_a_flusher_has_begun(settings: Settings, topic: str) -> None:
+    expire(settings, topic, 3)
+    with closing(Sampler(settings, REGISTRY)) as sampler:
+        unclaimed = sampler.sample().partitions[1]
+        assert (unclaimed.flushed, unclaimed.lag_records) == (None, 2)
+        assert unclaimed.lag_s is not None
+        set_progress(settings, topic, 1)
+        behind = sampler.sample().partitions[1]
+        assert (behind.flushed, behind.lag_records) == (1, 4)
+        assert behind.lag_s is not None, "the oldest record that is still there has an age"
+        expire(settings, topic, 5)
+        lost = sampler.sample().partitions[1]
+        assert (lost.lag_records, lost.lag_s, lost.oldest_pending) == (4, None, None)
+
+
+def test_a_rate_needs_two_samples(settings: Settings, topic: str) -> None:
+    set_progress(settings, topic, 1)
+    with closing(Sampler(settings, REGISTRY)) as sampler:
+        assert [p.rate_per_s for p in sampler.sample().partitions] == [None, None]
+        set_progress(settings, topic, 5)
+        second = sampler.sample()
+    assert second.partitions[0].rate_per_s is None, "nobody flushes this partition"
+    assert second.partitions[1].rate_per_s is not None
+    assert second.partitions[1].rate_per_s > 0
+    assert second.partitions[1].lag_records == 0
+    assert second.as_json()["lag_records"] == 0
+
+
+def test_the_table_has_a_line_per_partition(settings: Settings, topic: str) -> None:
+    set_progress(settings, topic, 2)
+    with closing(Sampler(settings, REGISTRY)) as sampler:
+        table = render(sampler.sample())
+    console = Console(width=200, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    (unclaimed, claimed) = (line for line in capture.get().splitlines() if topic in line)
+    assert "nobody yet" in unclaimed
+    assert "me:1" in claimed
+
+
+def test_watching_goes_on_until_it_is_interrupted(topic: str, writebehind_isolated: Isolation) -> None:
+    command = [sys.executable, "-m", "writebehind.flusher", "status", "--json", "--watch", "--interval", "0.2"]
+    environment = {**os.environ, **writebehind_isolated.env}
+    arguments = [*command, "--entities", f"{__name__}:Page"]
+    with subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            samples = [json.loads(process.stdout.readline()) for _ in range(3)]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert [len(sample["partitions"]) for sample in samples] == [2, 2, 2]
+    assert samples[0]["at"] < samples[1]["at"] < samples[2]["at"]
+
+
+def test_an_interval_without_watching_gives_one_sample_with_rates(
+    settings: Settings, topic: str, writebehind_isolated: Isolation
+) -> None:
+    set_progress(settings, topic, 2)
+    command = [sys.executable, "-m", "writebehind.flusher", "status", "--json", "--interval", "0.2"]
+    environment = {**os.environ, **writebehind_isolated.env}
+    arguments = [*command, "--entities", f"{__name__}:Page"]
+    done = subprocess.run(arguments, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    sample = json.loads(done.stdout)
+    assert sample["lag_records"] == 3
+    claimed = sample["partitions"][1]
+    assert (claimed["topic"], claimed["partition"], claimed["end"], claimed["flushed"]) == (topic, 1, 5, 2)
+    assert claimed["rate_per_s"] == 0
 
 
 def test_the_command_prints_json_and_says_which_topics_are_missing(

@@ -20,6 +20,8 @@ app = typer.Typer(
     name="writebehind", no_args_is_help=True, help="Write-behind caching on Postgres, Redis/Valkey and Kafka."
 )
 
+WATCH_INTERVAL_S = 2.0
+
 Entities = Annotated[
     list[str] | None, typer.Option(help="Module that declares entities, such as shop.entities; may be repeated.")
 ]
@@ -103,7 +105,10 @@ def migrate(
 def status(
     entities: Entities = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with rates.")] = False,
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two samples.")] = 2.0,
+    interval: Annotated[
+        float | None,
+        typer.Option(min=0.2, help="Seconds between two samples; without --watch: take two, so that there are rates."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show how far the flusher is: lag in records and seconds, oldest pending, rate, owner."""
@@ -122,9 +127,12 @@ def status(
 
     console = Console()
     try:
+        if interval is not None and not watch:
+            sampler.sample()
+            time.sleep(interval)
         show(sampler.sample(), console)
         while watch:
-            time.sleep(interval)
+            time.sleep(interval or WATCH_INTERVAL_S)
             if not as_json and console.is_terminal:
                 console.clear()
             show(sampler.sample(), console)

@@ -30,7 +30,7 @@ class PartitionStatus:
     partition: int
     end: int
     flushed: int | None
-    lag_records: int
+    lag_records: int  # records that still have to be flushed, including any that expired before they were
     lag_s: float | None  # age of the oldest record that is not flushed; None when there is none
     oldest_pending: str | None  # when that record was written, RFC 3339
     rate_per_s: float | None  # records flushed per second since the sample before; None in a first sample
@@ -79,11 +79,11 @@ class Sampler:
         found: list[PartitionStatus] = []
         missing: list[str] = []
         for topic in self._topics:
-            ends = self._ends(topic)
-            if not ends:
+            logs = self._logs(topic)
+            if not logs:
                 missing.append(topic)
-            for partition, end in sorted(ends.items()):
-                found.append(self._partition(topic, partition, end, progress, now))
+            for partition, log in sorted(logs.items()):
+                found.append(self._partition(topic, partition, log, progress, now))
         self._before = Status(found, missing, now)
         return self._before
 
@@ -91,11 +91,18 @@ class Sampler:
         self._consumer.close()
 
     def _partition(
-        self, topic: str, number: int, end: int, progress: Mapping[tuple[str, int], Sequence[Any]], now: dt.datetime
+        self,
+        topic: str,
+        number: int,
+        log: tuple[int, int],
+        progress: Mapping[tuple[str, int], Sequence[Any]],
+        now: dt.datetime,
     ) -> PartitionStatus:
+        start, end = log
         flushed, owner, flushed_at = progress.get((topic, number), (None, None, None))
-        lag = max(0, end - (flushed or 0))
-        oldest = self._written_at(topic, number, flushed or 0) if lag else None
+        # Where nobody has flushed yet, a flusher will begin at the log's start, which retention may have moved.
+        lag = max(0, end - (start if flushed is None else flushed))
+        oldest = self._written_at(topic, number, max(start, flushed or 0)) if lag and start < end else None
         return PartitionStatus(
             topic,
             number,
@@ -137,21 +144,21 @@ class Sampler:
             ) from error
         return {(row[0], row[1]): row[2:] for row in rows}
 
-    def _ends(self, topic: str) -> dict[int, int]:
-        """End offsets by partition; empty when the topic does not exist."""
+    def _logs(self, topic: str) -> dict[int, tuple[int, int]]:
+        """The first offset and the next one, by partition; empty when the topic does not exist."""
         try:
             known = self._consumer.list_topics(topic, timeout=ASK_S).topics[topic]
             if known.error is not None:
                 return {}
             return {
-                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_S)[1]
+                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_S)
                 for number in known.partitions
             }
         except KafkaException as error:
             raise ConfigurationError(f"the broker does not answer ({error.args[0].name()})") from error
 
     def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
-        """When the record at `offset` was written; None when it cannot be read in time, or has expired."""
+        """When the record at `offset` was written; None when it cannot be read in time, or expired just now."""
         self._consumer.assign([TopicPartition(topic, number, offset)])
         message = self._consumer.poll(OLDEST_S)
         self._consumer.unassign()

@@ -200,13 +200,13 @@ def load_settings(**overrides: Any) -> Settings:
         problems = [
             _problem(place, found["msg"])
             for found in error.errors(include_input=False, include_url=False, include_context=False)
-            for place in _places(found["loc"])
+            for place in (_required(found["loc"]) if found["type"] == "missing" else [found["loc"]])
         ]
         raise ConfigurationError("the settings are not complete or not right:\n" + "\n".join(problems)) from None
 
 
-def _places(location: tuple[int | str, ...]) -> list[tuple[int | str, ...]]:
-    """The settings a problem is about: of a group that is missing altogether, those that have no default."""
+def _required(location: tuple[int | str, ...]) -> list[tuple[int | str, ...]]:
+    """What is missing: of a group that is missing altogether, the settings that have no default."""
     group = Settings.model_fields[str(location[0])].annotation if len(location) == 1 else None
     if not (isinstance(group, type) and issubclass(group, BaseModel)):
         return [location]

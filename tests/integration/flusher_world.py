@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,11 @@ class World:
         self.send()
         self.wait(lambda: self.flushed(*entities), "everything to be flushed")
 
+    def wait_moving(self, cls: type[Entity]) -> None:
+        """Wait until something more is flushed."""
+        before = sum(self.progress(cls).values())
+        self.wait(lambda: sum(self.progress(cls).values()) > before, "something more to be flushed")
+
     def wait(self, condition: Any, what: str) -> None:
         """Wait until something is so, while every flusher that should live does."""
 
@@ -212,6 +219,26 @@ def world(corner: Isolation, folder: Path, *entities: type[Entity], partitions: 
         stack.callback(lambda: [flusher.close() for flusher in made.flushers])
         made.migrate()
         yield made
+
+
+@contextmanager
+def writing(w: World, cls: type[Entity]) -> Iterator[None]:
+    """Records of `Counter`'s shape flow, from a thread of their own, until the end of the block."""
+    stop = threading.Event()
+
+    def write() -> None:
+        for seed in itertools.count(1000):
+            if stop.wait(0.02):
+                return
+            w.load(cls, 20, seed=seed)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            yield
+        finally:
+            stop.set()
+            writer.result(2 * TIMEOUT_S)
 
 
 def through(url: str, port: int) -> str:

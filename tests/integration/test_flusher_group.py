@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from tests.faults.proxy import Moment, Proxy
 from tests.faults.wire import Postgres
 from tests.integration.flusher_entities import Counter, Sluggish
 from tests.integration.flusher_process import TIMEOUT_S
-from tests.integration.flusher_world import World, through, world
+from tests.integration.flusher_world import World, through, world, writing
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import ExistingServers, Isolation, isolated
 
@@ -88,30 +86,10 @@ def test_a_second_claim_makes_the_first_owner_read_again(writebehind_isolated: I
         flusher.stop()
 
 
-@contextmanager
-def writing(w: World) -> Iterator[None]:
-    """Records flow, from a thread of their own, until the end of the block."""
-    stop = threading.Event()
-
-    def write() -> None:
-        seed = 1000
-        while not stop.wait(0.02):
-            seed += 1
-            w.load(Counter, 20, seed=seed)
-
-    with ThreadPoolExecutor(1) as pool:
-        writer = pool.submit(write)
-        try:
-            yield
-        finally:
-            stop.set()
-            writer.result(TIMEOUT_S)
-
-
 def test_members_that_come_and_go_while_records_flow(writebehind_isolated: Isolation, tmp_path: Path) -> None:
     with world(writebehind_isolated, tmp_path, Counter, partitions=4) as w:
         first = w.flusher().wait_ready()
-        with writing(w):
+        with writing(w, Counter):
             for _ in range(3):
                 second = w.flusher()
                 second.wait_log("assigned [('")
@@ -133,7 +111,7 @@ def test_several_workers_or_connections_are_exact(
     with world(writebehind_isolated, tmp_path, Counter, partitions=4) as w:
         flusher = w.flusher(*arguments)
         owners = 2 if "--workers" in arguments else 1
-        with writing(w):
+        with writing(w, Counter):
             for seed in range(5):
                 w.load(Counter, 400, keys=200, seed=seed)
             w.wait(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,48 +9,28 @@ import pytest
 from tests.faults.proxy import Moment, Proxy
 from tests.faults.wire import Postgres
 from tests.integration.flusher_entities import Counter, Item
+from tests.integration.flusher_producer import client, pending, settled
 from tests.integration.flusher_world import World, through, world
 from writebehind.embedded.isolation import Isolation
-from writebehind.producer import Client, load_settings
 from writebehind.shared.entity import Entity
 
 
-@contextmanager
-def client(w: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """A producer on the world's servers."""
-    with monkeypatch.context() as patched:
-        for name, value in w.env.items():
-            patched.setenv(name, value)
-        settings = load_settings()
-    with Client.open(settings) as opened:
-        yield opened
+def wait_settled(w: World, cls: type[Entity], *keys: int) -> None:
+    w.wait(lambda: settled(w, cls, keys), f"{keys} to be settled")
 
 
-def pending(w: World, *entries: str) -> list[str | None]:
-    return [w.cache.hget(entry, "#p") for entry in entries]
-
-
-def wait_settled(w: World, *entries: str) -> None:
-    """Wait until no entry is pending; those that are still there expire."""
-    w.wait(lambda: not any(pending(w, *entries)), f"{entries} to be settled")
-    left = {entry: w.cache.pttl(entry) for entry in entries if w.cache.exists(entry)}
-    assert all(0 < ttl <= 3_600_000 for ttl in left.values()), left
-
-
-def test_pending_writes_are_settled_and_entries_expire_again(
-    writebehind_isolated: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with world(writebehind_isolated, tmp_path, Counter) as w, client(w, monkeypatch) as c:
+def test_pending_writes_are_settled_and_entries_expire_again(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w, client(w) as c:
         w.execute("INSERT INTO counters (id, hits, note) VALUES (1, 10, 'old'), (2, 20, 'old')")
         entries = [w.entry(Counter, key) for key in (1, 2, 3)]
         for key in (1, 2, 3):
             c.update(Counter, key, note="new")
             c.add(Counter, key, hits=5)
             c.add(Counter, key, hits=1)
-        assert pending(w, *entries) == ["3", "3", "3"]
+        assert pending(w, Counter, (1, 2, 3)) == ["3", "3", "3"]
         assert [w.cache.pttl(entry) for entry in entries] == [-1, -1, -1]
         w.flusher()
-        wait_settled(w, *entries)
+        wait_settled(w, Counter, 1, 2, 3)
         assert w.rows(Counter)[1,] == {"hits": 16, "high": None, "low": None, "note": "new"}
         marks = {name for entry in entries for name in w.cache.hgetall(entry) if name.startswith(("~", "+"))}
         assert marks == set()
@@ -60,23 +38,21 @@ def test_pending_writes_are_settled_and_entries_expire_again(
 
 
 def test_records_of_an_entry_that_was_lost_make_the_newer_entry_reload(
-    writebehind_isolated: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writebehind_isolated: Isolation, tmp_path: Path
 ) -> None:
-    with world(writebehind_isolated, tmp_path, Counter) as w, client(w, monkeypatch) as c:
+    with world(writebehind_isolated, tmp_path, Counter) as w, client(w) as c:
         c.add(Counter, 1, hits=5)
         w.cache.delete(w.entry(Counter, 1))
         c.add(Counter, 1, hits=7)  # starts from the row, which does not have the 5 yet
         w.flusher()
         w.wait_flushed()
-        wait_settled(w, w.entry(Counter, 1))
+        wait_settled(w, Counter, 1)
         assert w.rows(Counter)[1,]["hits"] == 12
         assert c.get(Counter, 1).hits == 12
 
 
-def test_an_entry_that_is_never_clean_is_healed(
-    writebehind_isolated: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with world(writebehind_isolated, tmp_path, Counter) as w, client(w, monkeypatch) as c:
+def test_an_entry_that_is_never_clean_is_healed(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w, client(w) as c:
         entry = w.entry(Counter, 1)
         c.add(Counter, 1, hits=5)
         w.cache.delete(entry)
@@ -98,51 +74,48 @@ def test_an_entry_that_is_never_clean_is_healed(
         assert w.cache.hget(entry, "hits") == "112"
         w.put(Counter, 1, hits=100, generation=int(w.cache.hget(entry, "#g") or 0))
         w.wait_flushed()
-        wait_settled(w, entry)
+        wait_settled(w, Counter, 1)
         assert c.get(Counter, 1).hits == w.rows(Counter)[1,]["hits"] == 112
 
 
 @pytest.mark.parametrize("cls", [Counter, Item])
 def test_a_lost_answer_to_commit_is_applied_once_and_settled(
-    writebehind_isolated: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: type[Entity]
+    writebehind_isolated: Isolation, tmp_path: Path, cls: type[Entity]
 ) -> None:
     with (
         world(writebehind_isolated, tmp_path, cls) as w,
-        client(w, monkeypatch) as c,
+        client(w) as c,
         Proxy(w.database_port, Postgres) as proxy,
     ):
         total = "hits" if cls is Counter else "stock"
         flusher = w.flusher(WRITEBEHIND_DATABASE__URL=through(w.corner.database_url, proxy.port))
         c.add(cls, 1, **{total: 1})
         w.wait_flushed()
-        entries = [w.entry(cls, key) for key in range(1, 4)]
         lost = proxy.trap("COMMIT", Moment.BEFORE_REPLY, cut=True)
         for key in range(1, 4):
             c.add(cls, key, **{total: 10})
         w.wait(lost.hit.is_set, "an answer to COMMIT to be lost")
         w.wait_flushed()
-        wait_settled(w, *entries)
+        wait_settled(w, cls, 1, 2, 3)
         assert {key: row[total] for key, row in w.rows(cls).items()} == {(1,): 11, (2,): 10, (3,): 10}
         assert [getattr(c.get(cls, key), total) for key in range(1, 4)] == [11, 10, 10]
         flusher.stop()
 
 
-def test_a_cache_that_answers_too_late_leaves_no_entry_pending(
-    writebehind_isolated: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_answers_too_late_leaves_no_entry_pending(writebehind_isolated: Isolation, tmp_path: Path) -> None:
     with (
         world(writebehind_isolated, tmp_path, Counter) as w,
-        client(w, monkeypatch) as c,
+        client(w) as c,
         Proxy(w.cache_port) as proxy,
     ):
         flusher = w.flusher(WRITEBEHIND_CACHE__URL=through(w.corner.cache_url, proxy.port))
         c.add(Counter, 1, hits=1)
-        wait_settled(w, w.entry(Counter, 1))
+        wait_settled(w, Counter, 1)
         proxy.refusing = True
         proxy.reset()
         c.add(Counter, 1, hits=1)
         w.wait_flushed()
         flusher.wait_log("entries not settled")
         proxy.refusing = False  # and nothing more is written
-        wait_settled(w, w.entry(Counter, 1))
+        wait_settled(w, Counter, 1)
         assert c.get(Counter, 1).hits == w.rows(Counter)[1,]["hits"] == 2

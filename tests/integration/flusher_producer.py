@@ -1,0 +1,38 @@
+"""The producer library in a flusher test's corner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.integration.flusher_world import World
+from writebehind.producer import Client, load_settings
+from writebehind.shared.entity import Entity
+
+
+@contextmanager
+def client(w: World) -> Iterator[Client]:
+    """A producer on the world's servers."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in w.env.items():
+            patched.setenv(name, value)
+        settings = load_settings()
+    with Client.open(settings) as opened:
+        yield opened
+
+
+def pending(w: World, cls: type[Entity], keys: Iterable[Any]) -> list[str | None]:
+    """Each entry's count of pending writes."""
+    return [w.cache.hget(w.entry(cls, key), "#p") for key in keys]
+
+
+def settled(w: World, cls: type[Entity], keys: Iterable[Any]) -> bool:
+    """Whether no entry is pending, and those that are there expire."""
+    keys = list(keys)
+    if any(pending(w, cls, keys)):
+        return False
+    left = [w.cache.pttl(w.entry(cls, key)) for key in keys if w.cache.exists(w.entry(cls, key))]
+    return all(0 < ttl <= 3_600_000 for ttl in left)

@@ -110,3 +110,5 @@ class Buffer:
                 span = batch.spans[partition]
                 self.add(span, batch.rows[start : start + count], 0, batch.started_at)
             start += count
+        if not self._batch.rows:
+            self._batch = Batch(self._topic)  # with the size of what is gone it would count as full

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from writebehind.shared import utc
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Folded, fold
 from writebehind.shared.record import KEYS
@@ -25,6 +26,7 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
     """
     connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name=name)
     connection.adapters.register_dumper(Packed, PackedDumper)
+    utc.register(connection)
     settings = {
         "statement_timeout": f"{int(statement_timeout_s * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",

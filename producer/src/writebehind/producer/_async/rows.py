@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from writebehind.shared import table
+from writebehind.shared import table, utc
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, Unknown
 from writebehind.shared.fold import Folded, fold
@@ -160,6 +160,7 @@ class AsyncRows:
 
 def _configure(timeout_ms: int) -> Any:
     async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+        utc.register(connection)
         await connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
 
     return configure

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from writebehind.shared import table
+from writebehind.shared import table, utc
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, Unknown
 from writebehind.shared.fold import Folded, fold
@@ -161,6 +161,7 @@ class Rows:
 
 def _configure(timeout_ms: int) -> Any:
     def configure(connection: psycopg.Connection[Any]) -> None:
+        utc.register(connection)
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
 
     return configure

@@ -12,8 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import contextmanager, suppress
 
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import AdminClient
@@ -75,6 +74,7 @@ class App:
     def _stop(self) -> None:
         # A batch that is in the database is finished, one that waits is abandoned; the next owner reads it again.
         deadline = time.monotonic() + self._settings.flusher.shutdown_timeout_s / 2
+        log.info("stopping")
         finished = [lane.stop(max(0.1, deadline - time.monotonic())) for lane in self._lanes]
         self._loop.step_outcomes()
         self._membership.leave()
@@ -184,22 +184,34 @@ def _tune_interpreter() -> None:
 
 @contextmanager
 def _signals(stopping: threading.Event, timeout_s: float) -> Iterator[None]:
-    """The first SIGTERM or SIGINT stops within the bound, whatever hangs; the second stops at once."""
+    """The first SIGTERM or SIGINT stops within the bound, whatever hangs; the second stops at once.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
+    A thread acts on them: Python runs handlers in the main thread between two of its instructions, and a call into
+    librdkafka can last for ever when the broker is unreachable (closing a consumer: confluent-kafka-python#1667).
+    Leaving at once is safe at any point: what is not committed in Postgres will be read again.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def watch() -> None:
+        if receiver.recv(1):
+            stopping.set()
+            receiver.settimeout(timeout_s)
+            with suppress(TimeoutError):
+                if not receiver.recv(1):
+                    return
             os._exit(0)
-        stopping.set()
-        # Closing a consumer can hang for ever when the broker is unreachable (confluent-kafka-python#1667).
-        # Leaving at once
-        # is safe at any point: what is not committed in Postgres will be read again.
-        watchdog = threading.Timer(timeout_s, os._exit, args=(0,))
-        watchdog.daemon = True
-        watchdog.start()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with receiver, sender:
+        before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+        wakeup_before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        watcher = threading.Thread(target=watch, name="signals", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup_before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            sender.shutdown(socket.SHUT_WR)
+            watcher.join()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis import Redis
+from redis import BlockingConnectionPool, Redis
 from redis.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -21,6 +21,7 @@ from ..breaker import Breaker
 
 log = logging.getLogger("writebehind.producer")
 
+POOL_WAIT_S = 10.0  # longest wait for a connection that others use
 SUSPECTS_MAX = 100_000  # entries in doubt that are remembered; beyond that the audit finds them
 
 
@@ -39,14 +40,17 @@ class Cache:
     """A connection pool that never sends a command twice, because scripts count, and a breaker in front of it."""
 
     def __init__(self, settings: CacheSettings) -> None:
-        self._client = Redis.from_url(
+        # A pool that waits: running out of connections is our doing, and must not look like a cache that is down.
+        pool = BlockingConnectionPool.from_url(
             settings.url.get_secret_value(),
+            timeout=POOL_WAIT_S,
             socket_timeout=settings.timeout_s,
             socket_connect_timeout=settings.connect_timeout_s,
             max_connections=settings.connections_max,
             retry=Retry(NoBackoff(), 0),
             client_name="writebehind-producer",
         )
+        self._client = Redis.from_pool(pool)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_open_s)
         self._suspects: dict[str, None] = {}
 

@@ -62,7 +62,7 @@ class Writer:
         ):
             self._write_through(target, writes, timeout_s)
             return
-        self._hand_over(target, writes)
+        self._hand_over(target, writes, timeout_s / 2)
         if wait and not group.signal.wait(max(0.0, deadline - time.monotonic())):
             group.detached = True
 
@@ -83,7 +83,7 @@ class Writer:
                     return True
                 raise NotApplied(f"{name}: the broker does not keep up and the buffer stayed full; nothing was changed")
 
-    def _hand_over(self, target: Target, writes: Sequence[Write]) -> None:
+    def _hand_over(self, target: Target, writes: Sequence[Write], base_timeout_s: float) -> None:
         combiner = self._combiners.get(target.topic)
         if combiner is None:
             combiner = self._combiners[target.topic] = Combiner(self._apply, KEYS_PER_CALL)
@@ -96,7 +96,7 @@ class Writer:
             if not waiting:
                 return
             try:
-                self._load_bases(target, waiting)
+                self._load_bases(target, waiting, base_timeout_s)
             except (DatabaseDown, CacheDown):
                 break
         # The base cannot be had now. The delta is what counts; the cache is left alone, and mended when the
@@ -136,15 +136,13 @@ class Writer:
                 rule = f"would leave the range of {column.kind.name} with this increment"
                 self._fail(write, InvalidWrite(target.declaration.cls.__name__, column.name, "increment", rule))
 
-    def _load_bases(self, target: Target, writes: Sequence[Write]) -> None:
+    def _load_bases(self, target: Target, writes: Sequence[Write], timeout_s: float) -> None:
         """Load the rows that increments need and fill their entries. Raises DatabaseDown or CacheDown."""
         ours = {write.entry: write for write in writes if write.needs_base}
         if not ours:
             sleep(BASE_WAIT_S)
             return
-        rows = self._rows.select(
-            target.declaration, [write.key for write in ours.values()], self._limits.timeout_s
-        )
+        rows = self._rows.select(target.declaration, [write.key for write in ours.values()], timeout_s)
         by_token: dict[str, list[Write]] = {}
         for write in ours.values():
             by_token.setdefault(write.needs_base or "", []).append(write)

@@ -1,0 +1,268 @@
+"""The producer while a server is down, stalls, or loses everything. These tests have servers of their own to hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration.producer_world import ENTITIES, Player, Through, Visit, World, world
+from writebehind.embedded import Stack
+from writebehind.embedded.isolation import isolated
+from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Shed, Unknown
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 60.0
+QUICK: dict[str, Any] = {"timeout_s": 1.0, "broker_down_after_s": 0.3, "max_in_flight": 3, "close_timeout_s": 0.5}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack(fsync=False, appendonly=True) as running:
+        yield running
+
+
+@contextmanager
+def corner(stack: Stack, **settings: Any) -> Iterator[World]:
+    for server in stack.servers:
+        assert server.running
+    with isolated(stack.env()) as isolation, world(isolation, ENTITIES, **settings) as made:
+        yield made
+
+
+@contextmanager
+def flusher(here: World) -> Iterator[None]:
+    command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", "tests.integration.producer_world"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **here.env}, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+async def eventually(look: Any, expected: Any) -> None:
+    """Wait until `look()` gives what is expected."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while (found := await asyncio.to_thread(look)) != expected:
+        assert time.monotonic() < deadline, f"waited for {expected}, got {found}"
+        await asyncio.sleep(0.05)
+
+
+async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(stack: Stack) -> None:
+    with corner(stack, producer={"timeout_s": 1.0}) as here:
+        async with AsyncClient.open(here.settings) as client:
+            await client.update(Player, 1, score=1)
+            stack.kafka.pause()
+            try:
+                with pytest.raises(Unknown) as raised:
+                    await client.update(Player, 1, score=10)
+            finally:
+                stack.kafka.resume()
+            assert raised.value.version is not None
+            found = await client.get(Player, 1)
+            assert found is not None
+            assert found.score == 11  # it may have been applied, so the cache goes on showing it
+            receipt = await client.update(Player, 1, score=100, timeout_s=TIMEOUT_S)
+            assert receipt.version > raised.value.version
+        assert sum(row[6] for _, row in here.records(Player)) == 111
+
+
+async def test_block_waits_for_room_and_then_says_that_nothing_was_changed(stack: Stack) -> None:
+    with corner(stack, producer=QUICK) as here:
+        client = await AsyncClient.open(here.settings).start()
+        await client.update(Player, 0, name="warm")
+        stack.kafka.pause()
+        try:
+            for key in range(1, 4):
+                await client.update(Player, key, name="fills the buffer", wait="enqueued")
+            with pytest.raises(NotApplied, match="the buffer stayed full"):
+                await client.update(Player, 9, name="x")
+            assert here.entry(Player, "9") == {}
+        finally:
+            stack.kafka.resume()
+        await client.update(Player, 9, name="y", timeout_s=TIMEOUT_S)
+        assert (await client.close(TIMEOUT_S)).clean
+
+
+async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Stack) -> None:
+    with corner(stack, producer=QUICK) as here:
+        client = await AsyncClient.open(here.settings).start()
+        await client.update(Visit, ("a", "b"), title="warm")
+        await client.update(Through, 1, name="old", count=1)
+        stack.kafka.pause()
+        try:
+            with pytest.raises(Unknown):
+                await client.update(Visit, ("a", "b"), title="waits")
+            with pytest.raises(Shed):
+                await client.update(Visit, ("a", "c"), title="x")
+            assert here.entry(Visit, "a|c") == {}
+            receipt = await client.update(Through, 1, name="new", count=5)
+            assert here.execute("SELECT name, count FROM throughs") == [("new", 5)]
+            assert await receipt.flushed(0)
+            found = await client.get(Through, 1)
+            assert found is not None
+        finally:
+            stack.kafka.resume()
+        with flusher(here):  # the older record must not overwrite the newer name, and its increment counts
+            await client.update(Through, 1, count=10, timeout_s=TIMEOUT_S)
+            await eventually(lambda: here.execute("SELECT name, count FROM throughs"), [("new", 16)])
+            await eventually(lambda: here.entry(Through, "1").get("#p"), None)
+            shown = await client.get(Through, 1)
+            assert shown is not None
+            assert (shown.name, shown.count) == ("new", 16)
+        await client.close(TIMEOUT_S)
+
+
+async def test_a_refused_record_is_taken_back_from_the_cache(stack: Stack) -> None:
+    with corner(stack) as here:
+        async with AsyncClient.open(here.settings) as client:
+            await client.update(Player, 1, name="stays", score=1)
+            from confluent_kafka.admin import AdminClient
+            from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+            from confluent_kafka.admin._resource import ResourceType
+
+            limit = ConfigEntry("max.message.bytes", "300", incremental_operation=AlterConfigOpType.SET)
+            resource = ConfigResource(ResourceType.TOPIC, here.topic(Player), incremental_configs=[limit])
+            admin = AdminClient({"bootstrap.servers": here.settings.kafka.bootstrap_servers})
+            for future in admin.incremental_alter_configs([resource]).values():
+                future.result()
+            with pytest.raises(NotApplied, match="MSG_SIZE_TOO_LARGE"):
+                await client.update(Player, 1, name="x" * 1000, score=10)
+            found = await client.get(Player, 1)
+            assert found is not None
+            assert (found.name, found.score) == ("stays", 1)
+        entry = here.entry(Player, "1")
+        assert (entry["#p"], entry["#x"]) == ("1", "1")
+
+
+async def test_while_the_cache_is_down_writes_go_on_and_few_of_them_wait(stack: Stack) -> None:
+    with corner(stack, cache={"timeout_s": 0.1, "connect_timeout_s": 0.1}) as here, flusher(here):
+        async with AsyncClient.open(here.settings) as client:
+            await client.update(Player, 1, score=1, name="before")
+            stack.valkey.kill()
+            try:
+                for number in range(40):
+                    await client.update(Player, 1, score=1, name=f"n{number}")
+                receipt = await client.update(Player, 2, name="x")
+                assert await receipt.flushed(TIMEOUT_S)
+                assert here.execute("SELECT score, name FROM players WHERE id = 1") == [(41, "n39")]
+                found = await client.get(Player, 1)  # from the row
+                assert found is not None
+                assert found.score == 41
+            finally:
+                stack.valkey.start()
+            last = await client.update(Player, 1, score=1)
+            assert await last.flushed(TIMEOUT_S)
+            await eventually(lambda: here.entry(Player, "1").get("#p"), None)
+            healed = await client.get(Player, 1)
+            assert healed is not None
+            assert (healed.score, healed.name) == (42, "n39")
+
+
+async def test_a_cache_that_loses_everything_costs_no_increment_and_is_right_again(stack: Stack) -> None:
+    with corner(stack) as here, flusher(here):
+        async with AsyncClient.open(here.settings) as client:
+            with redis.Redis.from_url(here.settings.cache.url.get_secret_value()) as cache:
+                for round_ in range(20):
+                    await asyncio.gather(*[client.update(Player, key, score=1, best=round_) for key in range(10)])
+                    if round_ % 4 == 3:
+                        cache.flushall()
+                last = [await client.update(Player, key, score=1) for key in range(10)]
+                for receipt in last:
+                    assert await receipt.flushed(TIMEOUT_S)
+            assert here.execute("SELECT DISTINCT score, best FROM players") == [(21, 19)]
+            await eventually(lambda: {here.entry(Player, str(key)).get("#p") for key in range(10)}, {None})
+            found = await client.get_many(Player, list(range(10)))
+            assert {(player.score, player.best) for player in found.values()} == {(21, 19)}
+
+
+async def test_cancelled_calls_leave_nobody_the_wrong_reply(stack: Stack) -> None:
+    with corner(stack) as here:
+        async with AsyncClient.open(here.settings) as client:
+            await client.update_many(Player, [(key, {"name": f"n{key}"}) for key in range(200)])
+
+            async def call(key: int) -> None:
+                if key % 3:
+                    found = await client.get(Player, key)
+                    assert found is not None
+                    assert found.name == f"n{key}"
+                else:
+                    receipt = await client.update(Player, key, name=f"n{key}")
+                    assert receipt.key == str(key)
+
+            for storm in range(10):
+                tasks = [asyncio.create_task(call(key)) for key in range(200)]
+                for step, task in enumerate(tasks):
+                    if step % 2 == storm % 2:
+                        task.cancel()
+                    if step % 16 == 0:
+                        await asyncio.sleep(0)
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                assert [r for r in results if r is not None and not isinstance(r, asyncio.CancelledError)] == []
+            found = await client.get_many(Player, list(range(200)))
+            assert {key: player.name for key, player in found.items()} == {key: f"n{key}" for key in range(200)}
+
+
+async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Stack) -> None:
+    with corner(stack, producer={"timeout_s": 1.0}) as here:
+        async with AsyncClient.open(here.settings) as client:
+            assert await client.get(Player, 1) is None  # a connection stands
+            stack.postgres.pause()
+            try:
+                await client.update(Player, 2, name="no base needed")
+                await client.update(Player, 3, score=5)  # its base cannot be had: the cache is left alone
+                assert here.entry(Player, "3").get("#v") is None
+                with pytest.raises(DatabaseDown):
+                    await client.get(Player, 4)
+            finally:
+                stack.postgres.resume()
+        assert [row[6] for key, row in here.records(Player) if key == "3"] == [5]
+
+
+def test_close_tells_what_it_could_not_deliver(stack: Stack) -> None:
+    with corner(stack, producer={"close_timeout_s": 0.5}) as here:
+        client = Client.open(here.settings).start()
+        client.update(Player, 0, name="warm")
+        stack.kafka.pause()
+        try:
+            client.update(Player, 1, name="x", wait="enqueued")
+            report = client.close()
+        finally:
+            stack.kafka.resume()
+        assert [(entity, key) for entity, key, _, _ in report.undelivered] == [("player", "1")]
+        assert isinstance(report.undelivered[0][3], NotApplied | Unknown)
+        assert not report.clean
+
+
+async def test_patches_of_two_clients_survive_an_inverted_enqueue_order(stack: Stack) -> None:
+    with corner(stack) as here:
+        async with AsyncClient.open(here.settings) as one, AsyncClient.open(here.settings) as other:
+            await one.update(Player, 1, name="zero", best=1)
+            held: list[Any] = []
+            in_cache = asyncio.Event()
+            send = one._writer.outbox.send
+
+            def hold(*arguments: Any) -> None:
+                held.append(arguments)
+                in_cache.set()
+
+            one._writer.outbox.send = hold  # type: ignore[method-assign, assignment]
+            slow = asyncio.create_task(one.update(Player, 1, name="older"))
+            await in_cache.wait()
+            await other.update(Player, 1, best=9, score=3)  # newer, and first on the topic
+            one._writer.outbox.send = send  # type: ignore[method-assign]
+            send(*held[0])
+            older = await slow
+            with flusher(here):
+                assert await older.flushed(TIMEOUT_S)
+                assert here.execute("SELECT name, best, score FROM players") == [("older", 9, 3)]

@@ -107,7 +107,7 @@ class World:
         """The cache entry as it is."""
         with redis.Redis.from_url(self.settings.cache.url.get_secret_value(), decode_responses=True) as client:
             key = naming.cache_key(self.settings.cache.prefix, declaration_of(cls).name, key_text)
-            return dict(client.hgetall(key))
+            return {str(name): str(value) for name, value in client.hgetall(key).items()}
 
     def calls(self) -> int:
         """Scripts run by the cache so far."""

@@ -129,8 +129,8 @@ def test_a_paused_postgres_answers_nobody_not_even_on_an_open_connection(stack: 
         stack.postgres.pause()
         try:
             assert stack.postgres.running
-            with open(f"/proc/{connection.info.backend_pid}/stat") as status:
-                assert status.read().split()[2] == "T"
+            status = Path(f"/proc/{connection.info.backend_pid}/stat").read_text()
+            assert status.split()[2] == "T"
             with pytest.raises(EmbeddedError, match="did not answer"):
                 stack.postgres.wait_ready(0.1)
         finally:

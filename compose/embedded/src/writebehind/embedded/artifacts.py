@@ -163,7 +163,7 @@ def _downloaded(pin: Pin, workplace: Path) -> Path:
         context = MavenContext(repo_cache=repository, timeout=_DOWNLOAD_TIMEOUT_S)
         try:
             path = Path(context.project(group, name).at_version(version).artifact().resolve())
-        except Exception as error:  # the client documents no error type of its own
+        except Exception as error:  # noqa: BLE001  # the client documents no error type of its own
             problem = f"{type(error).__name__}: {error}"
             continue
         if _matches(path, pin):

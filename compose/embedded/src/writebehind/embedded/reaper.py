@@ -91,7 +91,7 @@ class Reaper:
 
     def _spawn(self, request: dict[str, Any]) -> int:
         user: list[int] | None = request["user"]
-        with open(request["log"], "ab") as log:
+        with Path(request["log"]).open("ab") as log:
             process = subprocess.Popen(
                 request["command"],
                 env=request["environment"],
@@ -101,7 +101,7 @@ class Reaper:
                 stderr=log,
                 # A session of its own: Ctrl-C in the terminal is for the owner, who then stops the servers in order.
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # this process has one thread
                 user=None if user is None else user[0],
                 group=None if user is None else user[1],
                 extra_groups=None if user is None else [],
@@ -167,15 +167,14 @@ def alive(pid: int) -> bool:
 def descendants(root: int) -> list[int]:
     """All processes below `root`, parents before children, as /proc shows them now."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    # The name in parentheses may hold anything, parentheses too: read what follows the last one.
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                # The name in parentheses may hold anything, parentheses too: read what follows the last one.
+                parent = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
             except (OSError, IndexError):
                 continue
-            children.setdefault(parent, []).append(int(entry))
+            children.setdefault(parent, []).append(int(entry.name))
     found = list(children.get(root, []))
     for pid in found:
         found.extend(children.get(pid, []))

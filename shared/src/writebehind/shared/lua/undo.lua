@@ -20,7 +20,13 @@ local function before(key, name, value, mark)
 end
 
 local function restore(key, name, value, mark)
-  if value then redis.call('HSET', key, name, value) else redis.call('HDEL', key, name) end
+  if value then
+    redis.call('HSET', key, name, value)
+  else
+    -- The row was loaded since, but not over the field that the undone write held: the entry is partial again.
+    redis.call('HDEL', key, name)
+    if redis.call('HGET', key, '#c') == '1' then redis.call('HDEL', key, '#c') end
+  end
   if mark then redis.call('HSET', key, '~' .. name, mark) else redis.call('HDEL', key, '~' .. name) end
 end
 

@@ -233,6 +233,7 @@ def test_a_corner_is_its_own_and_leaves_nothing(stack: Stack) -> None:
         forgotten = psycopg.connect(mine.database_url)
         forgotten.execute("SELECT * FROM t")
 
+    forgotten.close()
     assert seen == (None,)
     assert mine.env == stack.env() | {
         "WRITEBEHIND_DATABASE__URL": mine.database_url,

@@ -80,7 +80,7 @@ class Table:
     def execute(self, text: str, *parameters: Any) -> None:
         """Run a statement of the test's own."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL(text), parameters)
+            connection.execute(text.encode(), parameters)
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def table_of(corner: Isolation, cls: type[Entity], ddl: str, *, zone: str = "UTC
     declaration = declaration_of(cls)
     url = corner.database_url + quote(f" -ctimezone={zone}", safe="")
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL(ddl))
+        connection.execute(ddl.encode())
         info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
         assert info is not None
         problems = table.problems(declaration, info)
@@ -116,7 +116,7 @@ def _create_bookkeeping(connection: psycopg.Connection[Any], schema: str) -> Non
     name = sql.Identifier(schema)
     text = (files("writebehind.flusher") / "sql" / "001_bookkeeping.sql").read_text()
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
-    connection.execute(sql.SQL(text).format(schema=name))
+    connection.execute(text.replace("{schema}", name.as_string(connection)).encode())
     connection.execute(
         sql.SQL("INSERT INTO {}.progress VALUES ({}, 0, 'id', 0, 1, 'test', now(), NULL)").format(name, TOPIC)
     )

@@ -358,7 +358,7 @@ def test_a_column_that_would_change_what_it_is_given_is_refused(
     with psycopg.connect(writebehind_isolated.database_url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS citext SCHEMA public")
         connection.execute("SELECT set_config('search_path', current_setting('search_path') || ', public', false)")
-        connection.execute(ddl)
+        connection.execute(ddl.encode())
         info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
 
     problems = table.problems(declaration, info)

@@ -112,12 +112,14 @@ def by_key(writes: Sequence[Write]) -> dict[int, list[Write]]:
 
 _SMALL = st.integers(-5, 5)
 _TEXT = st.none() | st.sampled_from(["", "a", "b", "c"])
-_PATCHES = st.fixed_dictionaries(
+_PATCHES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {}, optional={"name": _TEXT, "note": _TEXT, "hits": _SMALL, "best": _SMALL, "least": _SMALL}
 ).filter(bool)
 
 
-_LAST_PATCHES = st.fixed_dictionaries({}, optional={"name": _TEXT, "note": _TEXT}).filter(bool)
+_LAST_PATCHES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={"name": _TEXT, "note": _TEXT}
+).filter(bool)
 
 
 @st.composite
@@ -125,7 +127,9 @@ def histories(draw: st.DrawFn, *, deletes: bool = False, size_max: int = 14) -> 
     """Writes to a few keys or to many, each with a version of its own, in any order."""
     keys = st.integers(1, draw(st.sampled_from([1, 2, 40])))
     # A few deletes, and many patches without a sum: what is left of a row is then decided field by field.
-    kinds = [_PATCHES, _LAST_PATCHES, _LAST_PATCHES, st.just(dict[str, Any]())] if deletes else [_PATCHES]
+    kinds: list[st.SearchStrategy[dict[str, Any]]] = (
+        [_PATCHES, _LAST_PATCHES, _LAST_PATCHES, st.just(dict[str, Any]())] if deletes else [_PATCHES]
+    )
     patches = st.sampled_from(kinds).flatmap(lambda kind: kind)
     bodies = draw(st.lists(st.tuples(keys, st.sampled_from([0, 7, 9]), patches), min_size=1, max_size=size_max))
     versions = draw(st.permutations(range(1, len(bodies) + 1)))

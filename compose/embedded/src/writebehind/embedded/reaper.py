@@ -136,7 +136,10 @@ class Reaper:
             send([*reversed(descendants(pid)), pid], number)
         else:
             send([pid], number)
-            send(descendants(pid), number)
+            family = [pid, *descendants(pid)]
+            send(family[1:], number)
+            if number == signal.SIGSTOP:
+                _wait_until_stopped(family)
 
     def _kill(self, remaining: Callable[[], list[int]]) -> None:
         deadline = time.monotonic() + _KILL_TIMEOUT_S
@@ -144,6 +147,21 @@ class Reaper:
             send(pids, signal.SIGKILL)
             time.sleep(0.005)
             self.reap()
+
+
+def _wait_until_stopped(pids: list[int]) -> None:
+    """A stop reaches a process's threads one by one: until the last, a server may still answer."""
+    deadline = time.monotonic() + _KILL_TIMEOUT_S
+    while time.monotonic() < deadline and not all(_stopped(pid) for pid in pids):
+        time.sleep(0.001)
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return all((thread / "stat").read_bytes().rpartition(b")")[2].split()[0] in b"TtZX" for thread in threads)
+    except (OSError, IndexError):
+        return True  # gone
 
 
 def send(pids: list[int], number: int) -> None:

@@ -77,6 +77,7 @@ class App:
         log.info("stopping")
         finished = [lane.stop(max(0.1, deadline - time.monotonic())) for lane in self._lanes]
         self._loop.step_outcomes()
+        log.info("leaving the group")
         self._membership.leave()
         log.info("stopped%s", "" if all(finished) else "; a batch was abandoned and will be read again")
 

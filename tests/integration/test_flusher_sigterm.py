@@ -1,0 +1,153 @@
+"""SIGTERM ends the flusher with 0 within what it promises, whatever it is doing; what was not flushed is flushed later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.proxy import Proxy
+from tests.faults.wire import Postgres
+from tests.integration.flusher_entities import Counter
+from tests.integration.flusher_process import STOP_TIMEOUT_S
+from tests.integration.flusher_world import World, through, world
+from writebehind.embedded import Stack
+from writebehind.embedded.isolation import Isolation, isolated
+from writebehind.embedded.server import Server
+
+PATIENT = {  # nothing but a second signal ends it early
+    "WRITEBEHIND_FLUSHER__SHUTDOWN_TIMEOUT_S": "300",
+    "WRITEBEHIND_DATABASE__LOCK_TIMEOUT_S": "300",
+    "WRITEBEHIND_DATABASE__STATEMENT_TIMEOUT_S": "300",
+}
+
+
+@contextmanager
+def locked(w: World) -> Iterator[None]:
+    """Somebody else holds the table, and the flusher waits for it in the middle of a batch."""
+    with w.connect() as blocker, blocker.transaction():
+        blocker.execute("LOCK TABLE counters")
+        w.load(Counter, 100)
+        waiting = (
+            "SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE NOT l.granted AND n.nspname = %s"
+        )
+        w.wait(lambda: w.query(waiting, w.corner.schema), "the flusher to wait for the lock")
+        yield
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[Callable[[], None]]:
+    """Gives what freezes the server; it is thawed at the end."""
+    try:
+        yield server.pause
+    finally:
+        server.resume()
+        server.wait_ready()
+
+
+def finish(w: World) -> None:
+    """Another flusher does the rest."""
+    last = w.flusher()
+    w.wait_flushed()
+    w.check()
+    last.stop()
+
+
+def test_while_idle_and_with_workers(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w:
+        single, several = w.flusher().wait_ready(), w.flusher("--workers", "2")
+        several.wait_log("assigned", count=2)
+        w.load(Counter, 100)
+        w.wait_flushed()
+        single.stop()
+        several.stop()
+        w.check()
+
+
+def test_while_a_statement_waits(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w:
+        flusher = w.flusher().wait_ready()
+        with locked(w):
+            flusher.stop()
+            assert not any(w.progress(Counter).values())
+        finish(w)
+
+
+def test_a_second_signal_ends_it_at_once(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w:
+        flusher = w.flusher(**PATIENT).wait_ready()
+        with locked(w):
+            flusher.terminate()
+            flusher.wait_log("stopping")
+            flusher.stop()
+        finish(w)
+
+
+def test_while_it_backs_off(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w, Proxy(w.database_port, Postgres) as proxy:
+        url = through(w.corner.database_url, proxy.port)
+        slow = {"WRITEBEHIND_FLUSHER__RETRY_DELAY_MIN_S": "250", "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "300"}
+        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **slow).wait_ready()
+        flusher.wait_log("assigned")
+        w.wait(lambda: len(w.progress(Counter)) == 2, "the partitions to be claimed")
+        proxy.refusing = True
+        proxy.reset()
+        w.load(Counter, 100)
+        flusher.wait_log("the database is not available")
+        flusher.stop()
+        finish(w)
+
+
+def test_with_a_database_that_does_not_answer(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w, Proxy(w.database_port, Postgres) as proxy:
+        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=through(w.corner.database_url, proxy.port)).wait_ready()
+        w.load(Counter, 10)
+        w.wait_flushed()
+        proxy.to_client.stall()
+        w.load(Counter, 100)
+        flusher.stop()
+        proxy.to_client.flow()
+        finish(w)
+
+
+def test_with_a_broker_that_does_not_answer(breakable_stack: Stack, tmp_path: Path) -> None:
+    with (
+        isolated(breakable_stack.env()) as corner,
+        world(corner, tmp_path, Counter) as w,
+        frozen(breakable_stack.kafka) as freeze,
+    ):
+        flusher = w.flusher().wait_ready()
+        w.load(Counter, 100)
+        w.wait_flushed()
+        freeze()
+        flusher.stop()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_with_a_broker_that_is_not_told_how_far_we_are(breakable_stack: Stack, tmp_path: Path, signals: int) -> None:
+    with (
+        isolated(breakable_stack.env()) as corner,
+        world(corner, tmp_path, Counter) as w,
+        frozen(breakable_stack.kafka) as freeze,
+    ):
+        flusher = w.flusher(**(PATIENT if signals == 2 else {"WRITEBEHIND_DATABASE__LOCK_TIMEOUT_S": "300"}))
+        flusher.wait_ready()
+        with locked(w):
+            freeze()
+            flusher.terminate()
+            flusher.wait_log("stopping")
+        flusher.wait_log("leaving the group")
+        if signals == 2:
+            flusher.stop()
+        assert flusher.exit_code(STOP_TIMEOUT_S) == 0
+        w.check()
+
+
+def test_before_it_has_started(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w:
+        flusher = w.flusher()
+        flusher.terminate()
+        assert flusher.exit_code(STOP_TIMEOUT_S) in (0, -15)  # nobody has told the signal where to go yet

@@ -1,28 +1,36 @@
 """Settings: twelve-factor, prefix `WRITEBEHIND_`, nested with `__`; units stand last in names.
 
-Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file
-per
-setting, named like its variable), and the TOML file named by `WRITEBEHIND_CONFIG` (default `writebehind.toml`).
+Sources, first wins: arguments, environment, `.env`, the TOML file named by `WRITEBEHIND_CONFIG` (default
+`writebehind.toml`, if it exists), and the secrets directory named by `WRITEBEHIND_SECRETS_DIR`: a file per setting,
+named like its variable. What the secrets directory is to decide must not stand in the TOML file.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from .errors import ConfigurationError
+from .settings_problems import problems
 
-# What the protocol's promises stand on; an override would break them without a sound.
+PREFIX = "WRITEBEHIND_"
+
+# What the protocol's promises stand on, and what has a setting of its own, under all of librdkafka's names for it; an
+# override would break the one or contradict the other without a sound.
 PROTECTED_KAFKA_OPTIONS = frozenset(
     {
         "acks",
@@ -30,14 +38,23 @@ PROTECTED_KAFKA_OPTIONS = frozenset(
         "allow.auto.create.topics",
         "auto.offset.reset",
         "bootstrap.servers",
+        "metadata.broker.list",
         "check.crcs",
+        "client.id",
+        "delivery.timeout.ms",
+        "message.timeout.ms",
         "enable.auto.commit",
         "enable.auto.offset.store",
         "enable.idempotence",
+        "enable.partition.eof",
         "group.id",
-        "metadata.broker.list",
+        "group.instance.id",
+        "linger.ms",
+        "queue.buffering.max.ms",
+        "message.max.bytes",
         "partition.assignment.strategy",
         "partitioner",
+        "session.timeout.ms",
         "transactional.id",
     }
 )
@@ -66,7 +83,7 @@ class KafkaSettings(_Part):
     def _refuse_protected(cls, options: dict[str, SecretStr]) -> dict[str, SecretStr]:
         refused = sorted(PROTECTED_KAFKA_OPTIONS & options.keys())
         if refused:
-            raise ValueError(f"{', '.join(refused)}: the promises depend on it, so it cannot be overridden")
+            raise ValueError(f"{', '.join(refused)}: set by writebehind itself or by a setting of its own")
         return options
 
     @model_validator(mode="after")
@@ -119,6 +136,14 @@ class ProducerSettings(_Part):
     )
     close_timeout_s: float = Field(10.0, gt=0, description="how long close() drains, in seconds")
 
+    @model_validator(mode="after")
+    def _linger(self) -> Self:
+        if self.linger_ms >= self.delivery_timeout_s * 1000:
+            raise ValueError(
+                "linger_ms must be less than delivery_timeout_s, or every record is given up while it waits"
+            )
+        return self
+
 
 class FlusherSettings(_Part):
     """The flusher."""
@@ -133,7 +158,7 @@ class FlusherSettings(_Part):
     retry_delay_min_s: float = Field(0.05, gt=0, description="first delay after a failure, in seconds")
     retry_delay_max_s: float = Field(5.0, gt=0, description="longest delay between attempts, in seconds")
     session_timeout_s: float = Field(
-        45.0, ge=6, description="silence after which the group gives our partitions away, in seconds"
+        45.0, ge=6, le=300, description="silence after which the group gives our partitions away, in seconds"
     )
 
     @model_validator(mode="after")
@@ -147,7 +172,7 @@ class Settings(BaseSettings):
     """Everything a producer, a flusher or a tool needs to know of its deployment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="WRITEBEHIND_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         env_file=".env",
         extra="ignore",
@@ -155,14 +180,34 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
-    entities: list[str] = Field(
-        default_factory=list, description="modules that declare entities, such as shop.entities"
+    entities: Annotated[list[str], NoDecode] = Field(
+        default_factory=list, description="modules that declare entities, such as shop.entities,shop.orders"
     )
     kafka: KafkaSettings
     database: DatabaseSettings
     cache: CacheSettings
     producer: ProducerSettings = Field(default_factory=lambda: ProducerSettings.model_validate({}))
     flusher: FlusherSettings = Field(default_factory=lambda: FlusherSettings.model_validate({}))
+
+    @field_validator("entities", mode="before")
+    @classmethod
+    def _split_entities(cls, entities: Any) -> Any:
+        """A variable holds names with commas between them, or a JSON list."""
+        if not isinstance(entities, str):
+            return entities
+        if entities.lstrip().startswith("["):
+            return json.loads(entities)
+        return [name.strip() for name in entities.split(",") if name.strip()]
+
+    @model_validator(mode="after")
+    def _largest_record(self) -> Self:
+        if self.producer.max_in_flight_bytes < self.kafka.max_message_bytes:
+            raise ValueError(
+                f"{PREFIX}PRODUCER__MAX_IN_FLIGHT_BYTES ({self.producer.max_in_flight_bytes}) must not be less than "
+                f"{PREFIX}KAFKA__MAX_MESSAGE_BYTES ({self.kafka.max_message_bytes}): the largest record "
+                "would never be sent"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -174,64 +219,43 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = [init_settings, env_settings, dotenv_settings]
-        if secrets := os.environ.get("WRITEBEHIND_SECRETS_DIR"):
-            sources.append(
-                NestedSecretsSettingsSource(
-                    file_secret_settings,
-                    secrets_dir=secrets,
-                    secrets_prefix="WRITEBEHIND_",
-                    secrets_nested_delimiter="__",
-                )
-            )
         toml = Path(os.environ.get("WRITEBEHIND_CONFIG", "writebehind.toml"))
         if toml.exists():
             sources.append(TomlConfigSettingsSource(settings_cls, toml))
+        if secrets := os.environ.get("WRITEBEHIND_SECRETS_DIR"):
+            sources.append(
+                NestedSecretsSettingsSource(
+                    file_secret_settings, secrets_dir=secrets, secrets_prefix=PREFIX, secrets_nested_delimiter="__"
+                )
+            )
         return tuple(sources)
 
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings. Raises ConfigurationError with one line per problem, and never a value."""
-    named = os.environ.get("WRITEBEHIND_CONFIG")
-    if named and not Path(named).is_file():
-        raise ConfigurationError(f"WRITEBEHIND_CONFIG names {named}, which is not a file")
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        problems = [
-            _problem(place, found["msg"])
-            for found in error.errors(include_input=False, include_url=False, include_context=False)
-            for place in (_required(found["loc"]) if found["type"] == "missing" else [found["loc"]])
-        ]
-        raise ConfigurationError("the settings are not complete or not right:\n" + "\n".join(problems)) from None
+    found = _missing_sources()
+    if not found:
+        try:
+            return Settings(**overrides)
+        except ValidationError as error:
+            found = problems(Settings, error, prefix=PREFIX)
+        except SettingsError as error:
+            # Its text names field and source; the cause, which quotes the value, is left out.
+            found = [f'{error} (groups and maps are JSON, as in {PREFIX}KAFKA__OPTIONS=\'{{"client.rack": "a"}}\')']
+        except tomllib.TOMLDecodeError as error:
+            found = [f"{os.environ.get('WRITEBEHIND_CONFIG', 'writebehind.toml')}: not TOML: {error}"]
+    raise ConfigurationError("the settings are not complete or not right:\n  " + "\n  ".join(found))
 
 
-def _required(location: tuple[int | str, ...]) -> list[tuple[int | str, ...]]:
-    """What is missing: of a group that is missing altogether, the settings that have no default."""
-    group = Settings.model_fields[str(location[0])].annotation if len(location) == 1 else None
-    if not (isinstance(group, type) and issubclass(group, BaseModel)):
-        return [location]
-    return [(*location, name) for name, field in group.model_fields.items() if field.is_required()]
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    variable = "WRITEBEHIND_" + "__".join(str(part).upper().rstrip("_") for part in location)
-    described = _describe(location)
-    return f"  {variable}: {message}" + (f" ({described})" if described else "")
-
-
-def _describe(location: tuple[int | str, ...]) -> str:
-    fields = Settings.model_fields
-    text = ""
-    for part in location:
-        field = next((f for name, f in fields.items() if part in (name, f.alias)), None)
-        if field is None:
-            return text
-        text = field.description or ""
-        if not field.is_required() and text:
-            text += f"; default {field.get_default(call_default_factory=True)}"
-        annotation = field.annotation
-        fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
-    return text
+def _missing_sources() -> list[str]:
+    """A source that was named and is not there is a problem of its own, not many settings that are missing."""
+    found: list[str] = []
+    config, secrets = os.environ.get("WRITEBEHIND_CONFIG"), os.environ.get("WRITEBEHIND_SECRETS_DIR")
+    if config and not Path(config).is_file():
+        found.append(f"WRITEBEHIND_CONFIG names {config}, which is not a file")
+    if secrets and not Path(secrets).is_dir():
+        found.append(f"WRITEBEHIND_SECRETS_DIR names {secrets}, which is not a folder")
+    return found
 
 
 def kafka_client_config(settings: Settings) -> dict[str, str | int | float | bool]:

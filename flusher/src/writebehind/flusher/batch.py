@@ -41,6 +41,16 @@ class Batch:
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction
     packed: list[Packed] | None = None  # the folded rows, ready to send
 
+    def by_partition(self) -> list[Batch]:
+        """The same records as one batch per partition, not folded yet."""
+        parts = {number: Batch(self.topic, spans={number: span}) for number, span in self.spans.items()}
+        start = 0
+        for number, count in self.runs:
+            parts[number].rows += self.rows[start : start + count]
+            parts[number].runs.append((number, count))
+            start += count
+        return list(parts.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from importlib.metadata import entry_points, version
@@ -68,8 +67,9 @@ def flush(
 ) -> None:
     """Flush records to Postgres until SIGTERM."""
     from .app import run
+    from .logs import configure_logging
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    configure_logging()
     given = {"workers": workers, "connections": connections, "group": group}
     settings, registry = _prepare(entities, flusher={name: value for name, value in given.items() if value is not None})
     raise typer.Exit(run(settings, registry))

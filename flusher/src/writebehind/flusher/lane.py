@@ -131,14 +131,25 @@ class Lane:
             if batch is None or self._stopping.is_set():
                 break
             try:
-                outcome = self._flush(batch)
+                outcomes = self._flush_apart(batch)
             except tenacity.RetryError:
                 break  # stopping: the batch was not written, the next owner will read it again
             except BaseException as error:  # noqa: BLE001  # told to the loop, which ends the process
-                outcome = Outcome(self, batch, Verdict.BUG, error)
-            self._on_outcome(outcome)
+                outcomes = [Outcome(self, batch, Verdict.BUG, error)]
+            for outcome in outcomes:
+                self._on_outcome(outcome)
             self._concluded += 1
         self._writer.disconnect()
+
+    def _flush_apart(self, batch: Batch) -> list[Outcome]:
+        """Write a batch; one that is refused is written per partition, so that only the refused record's own stops."""
+        outcome = self._flush(batch)
+        if outcome.verdict is not Verdict.POISON or len(batch.spans) == 1:
+            return [outcome]
+        parts = batch.by_partition()
+        for part in parts:
+            self.prepare(part)
+        return [self._flush(part) for part in parts]
 
     def _flush(self, batch: Batch) -> Outcome:
         """Write a batch, trying for ever while the environment is at fault."""

@@ -38,10 +38,13 @@ def supervise(settings: Settings) -> int:
         wait([worker.sentinel for worker in running], timeout=1)
         if any(worker.exitcode for worker in workers) and not stopping:
             forward(signal.SIGTERM, None)
-    return 1 if any(worker.exitcode for worker in workers) else 0
+    # A worker that was told to stop before it listened to signals has ended by the signal: nothing was begun.
+    return 1 if any(worker.exitcode not in (0, -signal.SIGTERM if stopping else 0) for worker in workers) else 0
 
 
 def _work(settings: Settings) -> None:
     from .app import run
+    from .logs import configure_logging
 
+    configure_logging()
     sys.exit(run(settings, load(settings.entities)))

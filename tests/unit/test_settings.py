@@ -145,6 +145,7 @@ def test_kafka_options_that_the_promises_depend_on_are_refused(option: str) -> N
 def test_other_kafka_options_reach_the_clients() -> None:
     settings = load_settings(kafka={"options": {"sasl.password": "s3cret", "client.rack": "x"}})
     assert kafka_client_config(settings) == {
+        "log_level": 4,
         "bootstrap.servers": "broker:9092",
         "sasl.password": "s3cret",
         "client.rack": "x",

@@ -40,10 +40,11 @@ class Batch:
     started_at: float = 0.0
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction
     packed: list[Packed] | None = None  # the folded rows, ready to send
+    same_topic: Callable[[], bool] | None = None  # whether the records are of the topic that was claimed
 
     def by_partition(self) -> list[Batch]:
         """The same records as one batch per partition, not folded yet."""
-        parts = {number: Batch(self.topic, spans={number: span}) for number, span in self.spans.items()}
+        parts = {n: Batch(self.topic, spans={n: span}, same_topic=self.same_topic) for n, span in self.spans.items()}
         start = 0
         for number, count in self.runs:
             parts[number].rows += self.rows[start : start + count]

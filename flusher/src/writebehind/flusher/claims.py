@@ -6,7 +6,7 @@ suspended, and does not know that its partitions moved) without Kafka transactio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ class Claim:
     partition: int
     epoch: int
     next_offset: int
+    topic_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Claims:
             "%s::int8[]) AS s(t, n, i, o) ORDER BY t, n "
             "ON CONFLICT (topic, partition) DO UPDATE SET owner_epoch = p.owner_epoch + 1, owner = "
             "excluded.owner, claimed_at = now() "
-            "RETURNING topic, partition, owner_epoch, next_offset"
+            "RETURNING topic, partition, owner_epoch, next_offset, topic_id"
         ).format(table)
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -139,6 +140,20 @@ class Claims:
         """Ask the broker to describe topics; the answers hold their ids."""
         futures: dict[str, Future[Any]] = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=5)
         return futures
+
+    def still(self, topic: str, topic_id: str) -> Callable[[], bool]:
+        """Ask whether a topic is still the one with this id. The answer is waited for when it is called for.
+
+        It speaks of now, so it holds for whatever was consumed before. Called again, it asks again. It raises
+        KafkaException when the broker does not say.
+        """
+        asked = [self.describe([topic])[topic]]
+
+        def answer() -> bool:
+            future = asked.pop() if asked else self.describe([topic])[topic]
+            return str(future.result().topic_id) == topic_id
+
+        return answer
 
     def _logs(self, consumer: Consumer, places: Sequence[Place]) -> dict[Place, Log]:
         described = self.describe(sorted({topic for topic, _ in places}))

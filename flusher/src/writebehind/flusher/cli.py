@@ -125,7 +125,7 @@ def status(
         for topic in sample.missing_topics:
             console.print(f"there is no topic {topic}: run `writebehind migrate`")
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=160)  # a pipe has no width to fit
     try:
         if interval is not None and not watch:
             sampler.sample()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import psycopg
 import tenacity
+from confluent_kafka import KafkaException
 
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import fold, key_getter
@@ -165,6 +166,8 @@ class Lane:
             self.backing_off = False
 
     def _attempt(self, batch: Batch) -> Outcome:
+        if batch.same_topic is not None and not self._ask(batch.same_topic):
+            return Outcome(self, batch, Verdict.FENCED)
         self._settler.heal()
         try:
             folded = self._writer.write(batch)
@@ -180,6 +183,14 @@ class Lane:
             return Outcome(self, batch, verdict, error)
         self._settler.put(folded.settlement)
         return Outcome(self, batch, None)
+
+    def _ask(self, same_topic: Callable[[], bool]) -> bool:
+        try:
+            return same_topic()
+        except KafkaException as error:
+            log.warning("%s: the broker is not available (%s); trying again", self.topic, error.args[0].name())
+            self.backing_off = True
+            raise _Again from error
 
     def _was_committed(self, batch: Batch) -> bool:
         """Whether an earlier attempt did commit, and only the answer to its COMMIT was lost."""

@@ -128,6 +128,7 @@ class Loop:
                 wait_s = min(wait_s, due_s)
                 continue
             batch = lane.buffer.take()
+            batch.same_topic = self._membership.same_topic(lane.topic, batch.spans.values())
             lane.prepare(batch)
             lane.submit(batch)
         return wait_s

@@ -31,6 +31,7 @@ class Owned:
 
     epoch: int
     position: int
+    topic_id: str
 
 
 class Membership:
@@ -125,6 +126,14 @@ class Membership:
             )
             self._claim_again(ours)
 
+    def same_topic(self, topic: str, spans: Iterable[Span]) -> Callable[[], bool]:
+        """Ask whether consumed records are of the topic that was claimed; the answer is waited for when called for.
+
+        A topic that was recreated keeps its name, and the consumer goes on in the new one at the old one's offset.
+        """
+        ids = {self.owned[topic, span.partition].topic_id for span in spans if self._is_current(topic, span)}
+        return self._claims.still(topic, ids.pop()) if len(ids) == 1 else lambda: False
+
     def stop(self, place: Place, reason: str, *, drop: bool = True) -> None:
         """Stop a partition, loudly, without moving its offset. `drop`: also forget what of it waits for a batch."""
         log.error("%s. The partition is stopped; nothing was skipped", reason)
@@ -207,7 +216,7 @@ class Membership:
         for claim in claims:
             place = (claim.topic, claim.partition)
             if assign or self._seek(place, claim.next_offset):
-                self.owned[place] = Owned(claim.epoch, claim.next_offset)
+                self.owned[place] = Owned(claim.epoch, claim.next_offset, claim.topic_id)
 
     def _seek(self, place: Place, offset: int) -> bool:
         try:

@@ -261,4 +261,5 @@ def _missing_sources() -> list[str]:
 def kafka_client_config(settings: Settings) -> dict[str, str | int | float | bool]:
     """The librdkafka settings every client of ours starts from."""
     options = {name: value.get_secret_value() for name, value in settings.kafka.options.items()}
-    return {**options, "bootstrap.servers": settings.kafka.bootstrap_servers}
+    # Level 4: warnings. One below it, librdkafka writes a line for every connection that ends in order.
+    return {"log_level": 4, **options, "bootstrap.servers": settings.kafka.bootstrap_servers}

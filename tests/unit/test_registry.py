@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -108,14 +109,15 @@ not_an_entity = 5
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module in the current folder; gives its name."""
     (tmp_path / "fleet_entities.py").write_text(MODULE)
     (tmp_path / "fleet_empty.py").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
-    monkeypatch.setattr(sys, "modules", sys.modules.copy())
-    return "fleet_entities"
+    yield "fleet_entities"
+    for name in ("fleet_entities", "fleet_empty"):
+        sys.modules.pop(name, None)
 
 
 def test_a_modules_entities_are_loaded_from_the_current_folder(fleet: str) -> None:

@@ -193,8 +193,11 @@ class ScriptsMachine(RuleBasedStateMachine):
         for record in flushed:
             self.row.apply(record.version, record.patch)
         if self.settle(flushed) and heal:
-            self.run(SCRIPTS.heal([self.key], [(True, fill_patch(DECLARATION, self.row.selected())[2])]))
+            self.run(SCRIPTS.heal([self.key], [self.healthy(self.row)]))
             self.foreign = False
+
+    def healthy(self, row: Row) -> tuple[bool, Patch, list[tuple[int, int]]]:
+        return True, fill_patch(DECLARATION, row.selected())[2], [(NAME, row.version)]
 
     def settle(self, flushed: list[Record]) -> bool:
         generations = sorted({record.generation for record in flushed})

@@ -109,7 +109,7 @@ class App:
                 statement_timeout_s=settings.database.statement_timeout_s,
                 lock_timeout_s=settings.database.lock_timeout_s,
             )
-            settler = Settler(declaration, settings.cache, writer.select)
+            settler = Settler(declaration, settings.cache, writer.select, prepared.slots)
             return Lane(declaration, topic, writer, settler, limits, backoff, on_outcome=self._on_outcome)
 
         return Route(declaration, Codec(declaration), [lane() for _ in range(settings.flusher.connections)])

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -57,12 +57,14 @@ class Settler:
         declaration: Declaration,
         settings: CacheSettings,
         select: Callable[[list[list[Any]]], list[tuple[Any, ...]]],
+        slots: Mapping[str, int],
     ) -> None:
         self._declaration = declaration
         self._scripts = EntityScripts(declaration)
         self._prefix = settings.prefix
         self._client = connect(settings, f"writebehind-flusher-{declaration.name}")
         self._select = select
+        self._slots = slots
         self._queue: queue.Queue[Settlement | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
         self._tainted: set[str] = set()
@@ -151,21 +153,17 @@ class Settler:
         keys = [self._declaration.parse_key(text) for text in texts]
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(self._declaration.keys)
-        rows = {self._declaration.key_text(row[:width]): row[width:-1] for row in self._select(columns)}
-        self._call(
-            self._scripts.heal(self._entries(texts), [(text in rows, self._cached(rows.get(text))) for text in texts])
-        )
+        rows = {self._declaration.key_text(row[:width]): row[width:] for row in self._select(columns)}
+        self._call(self._scripts.heal(self._entries(texts), [self._healthy(rows.get(text)) for text in texts]))
 
-    def _cached(self, row: Sequence[Any] | None) -> list[tuple[int, str]]:
+    def _healthy(self, row: Sequence[Any] | None) -> tuple[bool, list[tuple[int, str]], list[tuple[int, int]]]:
+        """What `heal` needs of a row: whether it exists, its fields, and the versions of those that have one."""
         if row is None:
-            return []
-        return [
-            (
-                c.position,
-                to_cache(value if value is None or c.kind.from_db is None else c.kind.from_db(value), c.kind.to_cache),
-            )
-            for c, value in zip(self._declaration.fields, row, strict=True)
-        ]
+            return False, [], []
+        fields = [(c.position, to_cache(c.loaded(row[c.position]), c.kind.to_cache)) for c in self._declaration.fields]
+        known = dict(enumerate(row[-1] or (), 1))
+        versions = [(c.position, known.get(self._slots[c.name]) or 0) for c in self._declaration.versioned]
+        return True, fields, versions
 
     def _entries(self, texts: Sequence[str]) -> list[str]:
         return [naming.cache_key(self._prefix, self._declaration.name, text) for text in texts]

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from psycopg import sql
 from rich.table import Table
 
 from writebehind.shared import naming
-from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
-from writebehind.shared.settings import Settings, kafka_client_config
+from writebehind.shared.settings import Settings
+
+from . import servers
 
 ASK_S = 5.0  # longest answer of the broker
 OLDEST_S = 2.0  # longest wait for the oldest unflushed record of a partition
@@ -35,6 +35,8 @@ class PartitionStatus:
     oldest_pending: str | None  # when that record was written, RFC 3339
     rate_per_s: float | None  # records flushed per second since the sample before; None in a first sample
     owner: str | None
+    claimed_at: str | None  # since when the owner has it, RFC 3339
+    claimed_s: float | None  # the same as an age, by the database's clock
     flushed_at: str | None
 
 
@@ -62,18 +64,21 @@ class Sampler:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._topics = [naming.topic(settings.kafka.topic_prefix, declaration.name) for declaration in registry]
-        self._consumer = Consumer(
-            {
-                **kafka_client_config(settings),
-                "group.id": "writebehind-status",  # never joined: partitions are assigned by hand
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-            }
-        )
+        self._broker = servers.Broker(settings)
+        with self._broker.told():
+            self._consumer = Consumer(
+                {
+                    **self._broker.client_config(),
+                    "group.id": "writebehind-status",  # never joined: partitions are assigned by hand
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "error",
+                }
+            )
         self._before: Status | None = None
 
     def sample(self) -> Status:
         """Ask broker and database. Raises ConfigurationError when one of them does not answer."""
+        # Progress first: a partition then never seems to be flushed beyond its log's end.
         now = dt.datetime.now(dt.UTC)
         progress = self._progress()
         found: list[PartitionStatus] = []
@@ -99,7 +104,7 @@ class Sampler:
         now: dt.datetime,
     ) -> PartitionStatus:
         start, end = log
-        flushed, owner, flushed_at = progress.get((topic, number), (None, None, None))
+        flushed, owner, claimed_at, claimed_s, flushed_at = progress.get((topic, number), (None,) * 5)
         # Where nobody has flushed yet, a flusher will begin at the log's start, which retention may have moved.
         lag = max(0, end - (start if flushed is None else flushed))
         oldest = self._written_at(topic, number, max(start, flushed or 0)) if lag and start < end else None
@@ -110,10 +115,12 @@ class Sampler:
             flushed,
             lag,
             None if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 3),
-            None if oldest is None else oldest.isoformat(),
+            _rfc3339(oldest),
             self._rate(topic, number, flushed, now),
             owner,
-            None if flushed_at is None else flushed_at.astimezone(dt.UTC).isoformat(),
+            _rfc3339(claimed_at),
+            None if claimed_s is None else round(max(0.0, claimed_s), 3),
+            _rfc3339(flushed_at),
         )
 
     def _rate(self, topic: str, number: int, flushed: int | None, now: dt.datetime) -> float | None:
@@ -125,28 +132,17 @@ class Sampler:
         return None
 
     def _progress(self) -> dict[tuple[str, int], Sequence[Any]]:
-        schema = self._settings.database.schema_
-        query = sql.SQL("SELECT topic, partition, next_offset, owner, flushed_at FROM {} WHERE topic = ANY(%s)").format(
-            sql.Identifier(schema, "progress")
-        )
-        try:
-            with psycopg.connect(
-                self._settings.database.url.get_secret_value(), application_name="writebehind-status", connect_timeout=5
-            ) as connection:
-                rows = connection.execute(query, (self._topics,)).fetchall()
-        except psycopg.errors.UndefinedTable as error:
-            raise ConfigurationError(
-                f"there are no bookkeeping tables in schema {schema}: run `writebehind migrate`"
-            ) from error
-        except psycopg.Error as error:
-            raise ConfigurationError(
-                f"the database does not answer ({error.sqlstate or type(error).__name__})"
-            ) from error
+        query = sql.SQL(
+            "SELECT topic, partition, next_offset, owner, claimed_at, "
+            "extract(epoch FROM now() - claimed_at)::float8, flushed_at FROM {} WHERE topic = ANY(%s)"
+        ).format(sql.Identifier(self._settings.database.schema_, "progress"))
+        with servers.database(self._settings.database, "writebehind-status") as connection:
+            rows = connection.execute(query, (self._topics,)).fetchall()
         return {(row[0], row[1]): row[2:] for row in rows}
 
     def _logs(self, topic: str) -> dict[int, tuple[int, int]]:
         """The first offset and the next one, by partition; empty when the topic does not exist."""
-        try:
+        with self._broker.told(poll=self._consumer.poll):
             known = self._consumer.list_topics(topic, timeout=ASK_S).topics[topic]
             if known.error is not None:
                 return {}
@@ -154,8 +150,6 @@ class Sampler:
                 number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_S)
                 for number in known.partitions
             }
-        except KafkaException as error:
-            raise ConfigurationError(f"the broker does not answer ({error.args[0].name()})") from error
 
     def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
         """When the record at `offset` was written; None when it cannot be read in time, or expired just now."""
@@ -167,10 +161,14 @@ class Sampler:
         return dt.datetime.fromtimestamp(message.timestamp()[1] / 1000, dt.UTC)
 
 
+def _rfc3339(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.astimezone(dt.UTC).isoformat()
+
+
 def render(status: Status) -> Table:
     """The sample as a table."""
     table = Table(title=f"{status.at:%H:%M:%S} UTC", title_justify="left")
-    for name in ("topic", "partition", "end", "flushed", "lag", "lag s", "rate/s", "owner", "flushed at"):
+    for name in ("topic", "partition", "end", "flushed", "lag", "lag s", "rate/s", "owner", "for s", "flushed at"):
         table.add_column(name, justify="left" if name in ("topic", "owner", "flushed at") else "right")
     for p in status.partitions:
         table.add_row(
@@ -182,6 +180,7 @@ def render(status: Status) -> Table:
             "–" if p.lag_s is None else f"{p.lag_s:,.1f}",
             "–" if p.rate_per_s is None else f"{p.rate_per_s:,.0f}",
             p.owner or "nobody yet",
+            "–" if p.claimed_s is None else f"{p.claimed_s:,.0f}",
             (p.flushed_at or "–")[:19],
         )
     return table

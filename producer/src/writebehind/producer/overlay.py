@@ -28,18 +28,13 @@ def overlay(declaration: Declaration, key: Sequence[Any], fields: Mapping[str, s
             known = True
             value = None if text == CACHE_NULL else column.kind.from_cache(text)
             if row is not None and "#c" not in fields:
-                value = _combine(column, value, loaded(column, row[column.position]))
+                value = _combine(column, value, column.loaded(row[column.position]))
         elif row is not None:
-            value = loaded(column, row[column.position])
+            value = column.loaded(row[column.position])
         else:
             value = None if column.default is PydanticUndefined else column.default
         values[column.name] = value
     return declaration.cls.model_construct(**values) if known else None
-
-
-def loaded(column: Column, value: Any) -> Any:
-    """A column's Python form from what psycopg loaded."""
-    return value if value is None or column.kind.from_db is None else column.kind.from_db(value)
 
 
 def fill_patch(declaration: Declaration, row: Row | None) -> tuple[bool, int, Patch]:
@@ -47,7 +42,7 @@ def fill_patch(declaration: Declaration, row: Row | None) -> tuple[bool, int, Pa
     if row is None:
         return False, 0, []
     versions = [version for version in row[-1] or () if version is not None]
-    fields = [(c.position, to_cache(loaded(c, row[c.position]), c.kind.to_cache)) for c in declaration.fields]
+    fields = [(c.position, to_cache(c.loaded(row[c.position]), c.kind.to_cache)) for c in declaration.fields]
     return True, max(versions, default=0), fields
 
 

@@ -60,6 +60,10 @@ class Column:
     def wire_type(self) -> Any:
         return self.kind.wire_type
 
+    def loaded(self, value: Any) -> Any:
+        """The Python form of what psycopg loaded."""
+        return value if value is None or self.kind.from_db is None else self.kind.from_db(value)
+
 
 @dataclass(frozen=True)
 class Declaration:

@@ -162,10 +162,14 @@ class EntityScripts:
             SETTLE, keys, (self._fields, self._ttl_ms, _encode([settlement.generations, settlement.counts, sums]))
         )
 
-    def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch]]) -> Call:
-        """Set tainted entries right from rows: (exists, fields in cache form)."""
+    def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch, Sequence[tuple[int, int]]]]) -> Call:
+        """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position)."""
         keep = "1" if self._declaration.strategy.deletes else "0"
-        return Call(HEAL, keys, (self._fields, keep, _encode([[exists, _flat(row)] for exists, row in rows])))
+        blob = [
+            [exists, _flat(row), [part for position, version in versions for part in (position + 1, version)]]
+            for exists, row, versions in rows
+        ]
+        return Call(HEAL, keys, (self._fields, keep, _encode(blob)))
 
 
 def read_write(reply: bytes) -> tuple[int, list[Applied | NeedsBase | OutOfRange]]:

@@ -3,7 +3,8 @@
 -- KEYS     entries
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
 -- ARGV[2]  '1' to keep the taint (the entity allows deletes: a pending sum may still hold deltas older than a delete)
--- ARGV[3]  msgpack, per key: {row exists, {index, value, ...}}
+-- ARGV[3]  msgpack, per key: {row exists, {index, value, ...}, {index, version, ...}}: the row's fields, and the versions it holds of
+--          its Last fields
 --
 -- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
 -- then exact.
@@ -12,7 +13,9 @@ for at, key in ipairs(KEYS) do
   local found = redis.call('HMGET', key, '#x', '#p')
   if found[1] and found[2] then
     local exists, values = rows[at][1], {}
+    local versions = {}
     for n = 1, #rows[at][2], 2 do values[rows[at][2][n]] = rows[at][2][n + 1] end
+    for n = 1, #rows[at][3], 2 do versions[rows[at][3][n]] = rows[at][3][n + 1] end
     for index, field in ipairs(fields) do
       local name, merge, value = field[1], field[2], values[index]
       local held = redis.call('HMGET', key, name, '~' .. name, '+' .. name)
@@ -21,7 +24,8 @@ for at, key in ipairs(KEYS) do
         if value or held[3] then redis.call('HSET', key, name, add(base, held[3] or '0')) end
       elseif merge ~= 'last' then
         if value and value ~= '\0' then redis.call('HSET', key, name, pick(held[1], value, merge, field[3])) end
-      elseif not held[2] then
+      elseif not held[2] or tonumber(held[2]) <= (versions[index] or 0) then
+        -- A mark stays until the whole entry is clean; one that the row has caught up with is no reason to keep the value.
         if value then redis.call('HSET', key, name, value) else redis.call('HDEL', key, name) end
       end
     end

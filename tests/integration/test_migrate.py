@@ -16,7 +16,8 @@ from confluent_kafka.admin._resource import ResourceType
 from psycopg import sql
 
 from writebehind.embedded import Isolation
-from writebehind.flusher.migrate import LETTER_EXTRA_BYTES, ddl, migrate
+from writebehind.flusher.migrate import ddl, migrate
+from writebehind.flusher.topics import LETTER_EXTRA_BYTES
 from writebehind.shared.entity import Entity, Key, Sum, WriteBehind
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from writebehind.flusher import cli
-from writebehind.flusher.migrate import Report
+from writebehind.flusher.report import Report
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
 from psycopg import sql
 
 from writebehind.embedded import Isolation
@@ -155,6 +156,64 @@ def test_the_printed_statements_are_those_that_run(connection: psycopg.Connectio
     for table in ("progress", "tombstone", "slot"):
         connection.execute(bookkeeping(settings, "SELECT FROM {}." + table))
     connection.execute("SELECT versions FROM notes")
+
+
+def test_migrate_goes_on_from_the_printed_statements(connection: psycopg.Connection[Any], settings: Settings) -> None:
+    connection.execute(ddl(settings, NOTES).encode())
+    assert slots(connection, settings) == {"a": 1, "b": 2}
+    report = migrate(settings, Registry([Second]))
+    assert [line for line in report.done if "topic" not in line] == ["gave note.c a slot for its version"]
+    assert slots(connection, settings) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_what_is_there_already_needs_no_right_to_create_it(
+    connection: psycopg.Connection[Any], settings: Settings, writebehind_isolated: Isolation
+) -> None:
+    migrate(settings, NOTES)
+    role = sql.Identifier(f"{writebehind_isolated.schema}_reader")
+    schemas = sql.SQL(", ").join(map(sql.Identifier, (settings.database.schema_, writebehind_isolated.schema)))
+    connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+    try:
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schemas, role))
+        connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(schemas, role))
+        url = f"{settings.database.url.get_secret_value()}%20-crole%3D{writebehind_isolated.schema}_reader"
+        reader = type(settings.database).model_validate({"url": url, "schema": settings.database.schema_})
+        as_reader = settings.model_copy(update={"database": reader})
+        report = migrate(as_reader, NOTES)
+        assert (report.done, report.problems) == ([], [])
+        with pytest.raises(ConfigurationError, match="42501"):
+            migrate(as_reader, Registry([Second]))
+    finally:
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def test_a_table_in_use_is_waited_for_only_so_long_and_then_nothing_is_done(
+    connection: psycopg.Connection[Any], settings: Settings
+) -> None:
+    connection.execute("ALTER TABLE notes DROP COLUMN versions")
+    impatient = settings.model_copy(
+        update={"database": settings.database.model_copy(update={"lock_timeout_s": 0.1})},
+    )
+    with connection.transaction():
+        connection.execute("SELECT FROM notes")
+        with pytest.raises(ConfigurationError, match="55P03"):
+            migrate(impatient, NOTES, tables=True)
+    query = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
+    assert connection.execute(query, (settings.database.schema_,)).fetchall() == []
+    assert migrate(impatient, NOTES, tables=True).problems == []
+
+
+def test_a_topic_whose_min_insync_replicas_cannot_be_met_is_reported(
+    connection: psycopg.Connection[Any], settings: Settings
+) -> None:
+    topic = f"{settings.kafka.topic_prefix}note"
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    new = NewTopic(topic, settings.kafka.partitions, 1, config={"min.insync.replicas": "2"})
+    admin.create_topics([new])[topic].result(30)
+    problems = dict(migrate(settings, NOTES).problems)
+    message = f"topic {topic}: min.insync.replicas is 2 and there are 1 replicas: no write is acknowledged"
+    assert "--add-config min.insync.replicas=1" in problems[message]
 
 
 def test_the_bookkeeping_schema_may_have_any_name(

@@ -145,6 +145,17 @@ def test_a_cache_url_that_is_none_is_refused_without_showing_it(settings: Settin
     assert "s3cret" not in message
 
 
+def test_a_librdkafka_option_that_is_wrong_is_refused_with_all_other_problems(settings: Settings) -> None:
+    both = Registry([Page, Visitor])
+    migrate(settings, both)
+    wrong = {"bootstrap_servers": "127.0.0.1:1", "options": {"debug": "s3cret"}}
+    kafka = type(settings.kafka).model_validate(wrong)
+    message = refusal(settings.model_copy(update={"kafka": kafka}), both)
+    assert "WRITEBEHIND_KAFKA__OPTIONS" in message
+    assert "s3cret" not in message
+    assert "Visitor: there is no table visitors" in message
+
+
 @pytest.mark.parametrize("url", ["postgresql//u:s3cret@127.0.0.1/x", "postgresql://u:s3cret@127.0.0.1:1/x"])
 def test_a_database_that_cannot_be_reached_is_refused_without_its_password(settings: Settings, url: str) -> None:
     database = type(settings.database).model_validate({"url": url})

@@ -121,6 +121,7 @@ def test_status_shows_lag_in_records_and_seconds(settings: Settings) -> None:
     sampler = Sampler(settings, REGISTRY)
     first = {p.partition: p for p in sampler.sample().partitions}
     assert (first[0].lag_records, first[0].lag_s, first[0].flushed) == (0, None, None)
+    assert (first[0].owner, first[0].claimed_at, first[0].claimed_s) == (None, None, None)
     assert first[1].lag_records == 3
     assert first[1].lag_s is not None
     assert first[1].oldest_pending is not None
@@ -130,6 +131,10 @@ def test_status_shows_lag_in_records_and_seconds(settings: Settings) -> None:
     )
     second = {p.partition: p for p in sampler.sample().partitions}
     assert (second[1].flushed, second[1].lag_records, second[1].owner) == (2, 1, "me:1")
+    assert second[1].claimed_at is not None
+    assert second[1].claimed_at.endswith("+00:00")
+    assert second[1].claimed_s is not None
+    assert second[1].claimed_s >= 0
     sampler.close()
 
 

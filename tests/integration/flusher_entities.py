@@ -76,7 +76,7 @@ class Sluggish(Entity, table="sluggish", strategy=WriteBehind(flush_delay_s=1.0)
     hits: Annotated[int, Sum] = 0
 
 
-DDL = {
+DDL: dict[type[Entity], str] = {
     Counter: "CREATE TABLE counters (id bigint PRIMARY KEY, hits bigint NOT NULL DEFAULT 0, high bigint, low bigint,"
     " note text DEFAULT 'none yet', versions bigint[])",
     Town: "CREATE TABLE towns (country text, name text, paid numeric(20, 4) NOT NULL DEFAULT 0, mayor text,"

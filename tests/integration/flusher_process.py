@@ -31,7 +31,9 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = TI
 def run_command(env: Mapping[str, str], *arguments: str) -> str:
     """Run `writebehind …` to its end and give its output. Fails when it does."""
     command = [sys.executable, "-m", "writebehind.flusher", *arguments]
-    done = subprocess.run(command, env=_environment(env), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(
+        command, env=_environment(env), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 

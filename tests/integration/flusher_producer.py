@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_world import World
 from writebehind.producer import Client, load_settings
 from writebehind.shared.entity import Entity
@@ -26,7 +27,7 @@ def client(w: World) -> Iterator[Client]:
 
 def pending(w: World, cls: type[Entity], keys: Iterable[Any]) -> list[str | None]:
     """Each entry's count of pending writes."""
-    return [w.cache.hget(w.entry(cls, key), "#p") for key in keys]
+    return [w.hash(cls, key).get("#p") for key in keys]
 
 
 def settled(w: World, cls: type[Entity], keys: Iterable[Any]) -> bool:
@@ -36,3 +37,10 @@ def settled(w: World, cls: type[Entity], keys: Iterable[Any]) -> bool:
         return False
     left = [w.cache.pttl(w.entry(cls, key)) for key in keys if w.cache.exists(w.entry(cls, key))]
     return all(0 < ttl <= 3_600_000 for ttl in left)
+
+
+def shown(client: Client, key: int) -> Counter:
+    """The counter as the client reads it."""
+    found = client.get(Counter, key)
+    assert found is not None
+    return found

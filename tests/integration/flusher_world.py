@@ -88,10 +88,16 @@ class World:
         self.raw(cls, value, declaration.key_text(wire_key), partition)
         return version
 
+    def hash(self, cls: type[Entity], key: Any) -> dict[str, str]:
+        """The cache entry as it is."""
+        return {str(name): str(value) for name, value in self.cache.hgetall(self.entry(cls, key)).items()}
+
     def raw(self, cls: type[Entity], value: bytes, key_text: str, partition: int | None = None) -> None:
         """Put any bytes on an entity's topic."""
-        where = {} if partition is None else {"partition": partition}
-        self.producer.produce(self.topic(cls), value, key_text.encode(), **where)
+        if partition is None:
+            self.producer.produce(self.topic(cls), value, key_text.encode())
+        else:
+            self.producer.produce(self.topic(cls), value, key_text.encode(), partition=partition)
 
     def load(self, cls: type[Entity], records: int, *, keys: int = 20, seed: int = 1) -> None:
         """Put writes of random keys of `Counter`'s shape and send them."""
@@ -125,12 +131,7 @@ class World:
 
     def progress(self, cls: type[Entity]) -> dict[int, int]:
         """How far each partition is flushed."""
-        return {
-            number: offset
-            for number, offset in self.query(
-                "SELECT partition, next_offset FROM {}.progress WHERE topic = %s", self.topic(cls)
-            )
-        }
+        return dict(self.query("SELECT partition, next_offset FROM {}.progress WHERE topic = %s", self.topic(cls)))
 
     def flushed(self, *entities: type[Entity]) -> bool:
         """Whether everything that was sent is in the database."""
@@ -185,13 +186,17 @@ class World:
 
     def query(self, text: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of a query, `{}` is the bookkeeping schema."""
-        statement = sql.SQL(text).format(sql.Identifier(self.corner.bookkeeping_schema))  # type: ignore[arg-type]  # a test's own text
+        statement = sql.SQL(text).format(sql.Identifier(self.corner.bookkeeping_schema))
         with self.connect() as connection:
             return connection.execute(statement, parameters).fetchall()
 
     def execute(self, text: str) -> None:
         with self.connect() as connection:
-            connection.execute(sql.SQL(text))  # type: ignore[arg-type]  # a test's own text
+            connection.execute(sql.SQL(text))
+
+    def end_flushers(self) -> None:
+        for flusher in self.flushers:
+            flusher.close()
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.corner.database_url, autocommit=True, application_name="test")
@@ -216,7 +221,7 @@ def world(corner: Isolation, folder: Path, *entities: type[Entity], partitions: 
         made = World(corner, folder, entities, partitions)
         stack.callback(made.cache.close)
         stack.callback(made.consumer.close)
-        stack.callback(lambda: [flusher.close() for flusher in made.flushers])
+        stack.callback(made.end_flushers)
         made.migrate()
         yield made
 

@@ -1,4 +1,4 @@
-"""SIGTERM ends the flusher with 0 within what it promises, whatever it is doing; what was not flushed is flushed later."""
+"""SIGTERM ends the flusher with 0 within what it promises, whatever it does; what was not flushed comes later."""
 
 from __future__ import annotations
 

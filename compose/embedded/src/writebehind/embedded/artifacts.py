@@ -114,7 +114,8 @@ def ensure_jars(group: str) -> list[Path]:
         with cache_lock(group):
             # Looked at again: whoever held the lock before may have fetched them.
             missing = [pin for pin, good in zip(wanted, pool.map(_matches, paths, wanted), strict=True) if not good]
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as workplace:
+            # A download that is given up may still write a file while its folder is removed.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-", ignore_cleanup_errors=True) as workplace:
                 fetches = [
                     pool.submit(_place, pin, folder, Path(given) if given else None, Path(workplace)) for pin in missing
                 ]

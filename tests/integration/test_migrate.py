@@ -219,7 +219,7 @@ def test_a_topic_whose_min_insync_replicas_cannot_be_met_is_reported(
 def test_the_bookkeeping_schema_may_have_any_name(
     connection: psycopg.Connection[Any], settings: Settings, writebehind_isolated: Isolation
 ) -> None:
-    name = f'{writebehind_isolated.bookkeeping_schema} "; -- {{x}}'
+    name = f'{writebehind_isolated.bookkeeping_schema} "; -- {{x}}\n'
     odd = settings.model_copy(update={"database": settings.database.model_copy(update={"schema_": name})})
     try:
         assert migrate(odd, NOTES).problems == []

@@ -176,6 +176,11 @@ def test_a_prefix_that_would_break_the_caches_hash_tag_is_refused() -> None:
     assert "WRITEBEHIND_CACHE__PREFIX" in refusal(cache={"prefix": "a{b"})
 
 
+@pytest.mark.parametrize("schema", ["", "a%s", "x" * 64])
+def test_a_schema_name_that_postgres_or_psycopg_cannot_take_is_refused(schema: str) -> None:
+    assert "WRITEBEHIND_DATABASE__SCHEMA: " in refusal(database={"schema": schema})
+
+
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(kafka={"options": {"sasl.password": "s3cret"}})
     assert "s3cret" not in repr(settings) + str(settings) + settings.model_dump_json()

@@ -16,7 +16,10 @@ from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
 app = typer.Typer(
-    name="writebehind", no_args_is_help=True, help="Write-behind caching on Postgres, Redis/Valkey and Kafka."
+    name="writebehind",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # they hold the settings' secrets
+    help="Write-behind caching on Postgres, Redis/Valkey and Kafka.",
 )
 
 WATCH_INTERVAL_S = 2.0
@@ -150,7 +153,6 @@ def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[S
     settings = load_settings(**arguments)
     if not settings.entities:
         raise ConfigurationError(
-            "say which modules declare your entities: --entities shop.entities, or "
-            "WRITEBEHIND_ENTITIES='[\"shop.entities\"]'"
+            "say which modules declare your entities: --entities shop.entities, or WRITEBEHIND_ENTITIES=shop.entities"
         )
     return settings, load(settings.entities)

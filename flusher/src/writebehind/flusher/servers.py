@@ -24,9 +24,16 @@ def database(settings: DatabaseSettings, name: str) -> Iterator[psycopg.Connecti
     """A connection with our time-outs, in one transaction that is committed at the end. Raises ConfigurationError."""
     timeouts = {"statement_timeout": settings.statement_timeout_s, "lock_timeout": settings.lock_timeout_s}
     try:
-        with psycopg.connect(
+        connection = psycopg.connect(
             settings.url.get_secret_value(), application_name=name, connect_timeout=CONNECT_TIMEOUT_S
-        ) as connection:
+        )
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            f"the database cannot be reached ({error.sqlstate or type(error).__name__}): check "
+            "WRITEBEHIND_DATABASE__URL and whether the server runs"
+        ) from None
+    try:
+        with connection:
             for timeout, seconds in timeouts.items():
                 connection.execute("SELECT set_config(%s, %s, false)", (timeout, f"{int(seconds * 1000)}ms"))
             yield connection
@@ -34,12 +41,17 @@ def database(settings: DatabaseSettings, name: str) -> Iterator[psycopg.Connecti
         raise ConfigurationError(
             f"there are no bookkeeping tables in schema {settings.schema_}: run `writebehind migrate`"
         ) from None
+    except psycopg.OperationalError as error:
+        raise ConfigurationError(_said(error)) from None
     except psycopg.Error as error:
-        said = error.diag.message_primary
-        if said is None or error.sqlstate is None:
-            said = "no connection; check WRITEBEHIND_DATABASE__URL and whether the server runs"
-        kind = error.sqlstate or type(error).__name__
-        raise ConfigurationError(f"the database cannot be used ({kind}): {said}") from None
+        if error.sqlstate is None:
+            raise  # psycopg's own check of what we gave it: a fault of ours
+        raise ConfigurationError(_said(error)) from None
+
+
+def _said(error: psycopg.Error) -> str:
+    kind = error.sqlstate or type(error).__name__
+    return f"the database cannot be used ({kind}): {error.diag.message_primary or 'the connection was lost'}"
 
 
 class Broker:

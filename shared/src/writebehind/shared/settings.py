@@ -101,7 +101,11 @@ class DatabaseSettings(_Part):
 
     url: SecretStr = Field(description="postgresql://user:password@host:port/database")
     schema_: str = Field(
-        "writebehind", alias="schema", min_length=1, max_length=63, description="schema of the bookkeeping tables"
+        "writebehind",
+        alias="schema",
+        max_length=63,
+        pattern=r"^[^%\x00]+$",  # psycopg takes a % in a name for a parameter
+        description="schema of the bookkeeping tables",
     )
     statement_timeout_s: float = Field(30.0, gt=0, description="longest statement, in seconds")
     lock_timeout_s: float = Field(5.0, gt=0, description="longest wait for a lock, in seconds")

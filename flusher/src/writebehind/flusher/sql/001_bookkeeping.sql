@@ -1,4 +1,4 @@
--- The flusher's own tables. {schema} is replaced by the schema's quoted name.
+-- The flusher's own tables. The placeholder is the schema's quoted name; it has no place in a comment, which a name may end.
 
 -- How far a partition is flushed: everything below next_offset is in the database. owner_epoch fences: a flush must find its own.
 CREATE TABLE {schema}.progress (

@@ -66,13 +66,13 @@ def test_all_problems_are_reported_at_once_each_with_its_default_and_unit(monkey
 def test_sources_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step adds a source that outranks those before it."""
     variable = "WRITEBEHIND_CACHE__PREFIX"
+    (folder / "writebehind.toml").write_text('[cache]\nprefix = "toml"\n')
+    assert load_settings().cache.prefix == "toml"
     secrets = folder / "secrets"
     secrets.mkdir()
     (secrets / variable).write_text("secret\n")
     monkeypatch.setenv("WRITEBEHIND_SECRETS_DIR", str(secrets))
     assert load_settings().cache.prefix == "secret"
-    (folder / "writebehind.toml").write_text('[cache]\nprefix = "toml"\n')
-    assert load_settings().cache.prefix == "toml"
     (folder / ".env").write_text(f"{variable}=dotenv\n")
     assert load_settings().cache.prefix == "dotenv"
     monkeypatch.setenv(variable, "env")

@@ -1,8 +1,8 @@
 """Settings: twelve-factor, prefix `WRITEBEHIND_`, nested with `__`; units stand last in names.
 
-Sources, first wins: arguments, environment, `.env`, the TOML file named by `WRITEBEHIND_CONFIG` (default
-`writebehind.toml`, if it exists), and the secrets directory named by `WRITEBEHIND_SECRETS_DIR`: a file per setting,
-named like its variable. What the secrets directory is to decide must not stand in the TOML file.
+Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file per
+setting, named like its variable), and the TOML file named by `WRITEBEHIND_CONFIG` (default `writebehind.toml`, if it
+exists): a placeholder in a shipped file must not outrank a mounted secret.
 """
 
 from __future__ import annotations
@@ -223,15 +223,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = [init_settings, env_settings, dotenv_settings]
-        toml = Path(os.environ.get("WRITEBEHIND_CONFIG", "writebehind.toml"))
-        if toml.exists():
-            sources.append(TomlConfigSettingsSource(settings_cls, toml))
         if secrets := os.environ.get("WRITEBEHIND_SECRETS_DIR"):
             sources.append(
                 NestedSecretsSettingsSource(
                     file_secret_settings, secrets_dir=secrets, secrets_prefix=PREFIX, secrets_nested_delimiter="__"
                 )
             )
+        toml = Path(os.environ.get("WRITEBEHIND_CONFIG", "writebehind.toml"))
+        if toml.exists():
+            sources.append(TomlConfigSettingsSource(settings_cls, toml))
         return tuple(sources)
 
 

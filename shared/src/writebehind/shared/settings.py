@@ -1,8 +1,8 @@
 """Settings: twelve-factor, prefix `WRITEBEHIND_`, nested with `__`; units stand last in names.
 
-Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file per
-setting, named like its variable), and the TOML file named by `WRITEBEHIND_CONFIG` (default `writebehind.toml`, if it
-exists): a placeholder in a shipped file must not outrank a mounted secret.
+Sources, first wins: arguments, environment, `.env`, the secrets directory named by `WRITEBEHIND_SECRETS_DIR` (a file
+per setting, named like its variable), and the TOML file named by `WRITEBEHIND_CONFIG` (default `writebehind.toml`, if
+it exists): a placeholder in a shipped file must not outrank a mounted secret.
 """
 
 from __future__ import annotations

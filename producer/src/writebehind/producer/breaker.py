@@ -33,3 +33,7 @@ class Breaker:
         self._failures += 1
         self._probing = False
         self._open_until = now + self._open_s
+
+    def withdrawn(self) -> None:
+        """The call was given up by its caller, which says nothing of the cache; if it was the probe, another may be."""
+        self._probing = False

@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError
 
 DEFINITE = frozenset(
     {
-        KafkaError._PURGE_QUEUE,  # we gave up while it had not been sent
         KafkaError._UNKNOWN_TOPIC,  # there is no such topic, the broker says
         KafkaError._UNKNOWN_PARTITION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -25,7 +24,7 @@ DEFINITE = frozenset(
     }
 )
 # Unknown, among others: _MSG_TIMED_OUT (sent and not answered, or never sent: the binding does not tell which),
-# _PURGE_INFLIGHT, NOT_ENOUGH_REPLICAS_AFTER_APPEND, and NOT_ENOUGH_REPLICAS (an earlier attempt may have been stored).
+# _PURGE_INFLIGHT, _PURGE_QUEUE (it may wait there for another attempt), NOT_ENOUGH_REPLICAS_AFTER_APPEND, and NOT_ENOUGH_REPLICAS (an earlier attempt may have been stored).
 
 
 def is_definite(error: KafkaError) -> bool:

@@ -69,7 +69,7 @@ class AsyncCache:
                 self._suspects[key] = None
             raise CacheDown(in_doubt=True) from error
         except BaseException:
-            self._breaker.failed(time.monotonic())  # cancelled: never leave the breaker waiting for its probe
+            self._breaker.withdrawn()  # cancelled: never leave the breaker waiting for its probe
             raise
         self._breaker.succeeded()
         return reply
@@ -87,7 +87,7 @@ class AsyncCache:
             self._failed(error)
             raise CacheDown(in_doubt=False) from error
         except BaseException:
-            self._breaker.failed(time.monotonic())
+            self._breaker.withdrawn()
             raise
         self._breaker.succeeded()
         return [{name.decode(): value.decode() for name, value in reply.items()} for reply in replies]

@@ -70,7 +70,7 @@ class Cache:
                 self._suspects[key] = None
             raise CacheDown(in_doubt=True) from error
         except BaseException:
-            self._breaker.failed(time.monotonic())  # cancelled: never leave the breaker waiting for its probe
+            self._breaker.withdrawn()  # cancelled: never leave the breaker waiting for its probe
             raise
         self._breaker.succeeded()
         return reply
@@ -88,7 +88,7 @@ class Cache:
             self._failed(error)
             raise CacheDown(in_doubt=False) from error
         except BaseException:
-            self._breaker.failed(time.monotonic())
+            self._breaker.withdrawn()
             raise
         self._breaker.succeeded()
         return [{name.decode(): value.decode() for name, value in reply.items()} for reply in replies]

@@ -24,7 +24,8 @@ DEFINITE = frozenset(
     }
 )
 # Unknown, among others: _MSG_TIMED_OUT (sent and not answered, or never sent: the binding does not tell which),
-# _PURGE_INFLIGHT, _PURGE_QUEUE (it may wait there for another attempt), NOT_ENOUGH_REPLICAS_AFTER_APPEND, and NOT_ENOUGH_REPLICAS (an earlier attempt may have been stored).
+# _PURGE_INFLIGHT, _PURGE_QUEUE (it may wait there for another attempt), NOT_ENOUGH_REPLICAS_AFTER_APPEND, and
+# NOT_ENOUGH_REPLICAS (an earlier attempt may have been stored).
 
 
 def is_definite(error: KafkaError) -> bool:

@@ -40,7 +40,7 @@ class Table:
     def write(self, rows: Sequence[Row]) -> None:
         """Commit decoded records as one batch."""
         span = Span(0, 1, self._next, self._next + len(rows))
-        batch = Batch(TOPIC, list(rows), [(0, len(rows))], {0: span})
+        batch = Batch(TOPIC, rows=list(rows), spans={0: span})
         if not self.declaration.strategy.deletes:
             batch.folded = fold(self.declaration, batch.rows)
         try:

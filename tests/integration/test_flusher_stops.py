@@ -1,11 +1,10 @@
-"""What the flusher must not go on from by itself: gaps in the log and records that cannot be applied."""
+"""What the flusher must not go on from by itself: gaps in the log."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
 
-import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
@@ -120,30 +119,4 @@ def test_a_topic_recreated_under_a_running_flusher_stops(writebehind_isolated: I
         w.wait_flushed(Counter)
         w.tally.check(Counter, w.rows(Counter))
         assert w.progress(Town) == {0: 5, 1: 5}
-        flusher.stop()
-
-
-@pytest.mark.parametrize("together", [True, False])
-def test_a_record_that_cannot_be_applied_stops_its_partition_only(
-    writebehind_isolated: Isolation, tmp_path: Path, together: bool
-) -> None:
-    with world(writebehind_isolated, tmp_path, Counter, Town, Strict) as w:
-        flusher = None if together else w.flusher()
-        put_both(w, *w.entities)
-        if flusher is not None:
-            w.wait_flushed()
-        w.raw(Counter, b"no record", "5", 0)
-        w.put(Strict, 5, partition=1, amount=-1)  # the table has a CHECK
-        put_both(w, *w.entities)
-        flusher = flusher or w.flusher()
-        flusher.wait_log(f"{w.topic(Counter)}[0]: it is not a record of counter")
-        flusher.wait_log(f"{w.topic(Strict)}[1]: the database refuses a record between offsets")
-        flusher.wait_log("(23514)")
-        w.wait_flushed(Town)
-        w.wait(lambda: (w.progress(Counter)[1], w.progress(Strict)[0]) == (10, 10), "the other partitions to go on")
-        put_both(w, *w.entities)
-        w.wait_flushed(Town)
-        w.wait(lambda: (w.progress(Counter)[1], w.progress(Strict)[0]) == (15, 15), "the other partitions to go on")
-        w.wait(lambda: w.progress(Counter)[0] == 5, "what stands before the record to be flushed")
-        assert w.progress(Strict)[1] == (0 if together else 5)
         flusher.stop()

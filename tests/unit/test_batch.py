@@ -18,7 +18,7 @@ def make() -> Buffer:
 def add(buffer: Buffer, partition: int, first: int, *keys: Any, size_bytes: int = 1, now: float = 10.0) -> None:
     """Add records at consecutive offsets from `first`; a record is its key and its place."""
     rows = [(key, f"{partition}/{first + at}") for at, key in enumerate(keys)]
-    buffer.add(Span(partition, 5, first, first + len(keys)), rows, size_bytes, now)
+    buffer.add(Span(partition, 5, first, first + len(keys)), rows, [], size_bytes, now)
 
 
 def test_an_empty_buffer_is_never_due() -> None:

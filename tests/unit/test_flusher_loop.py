@@ -10,7 +10,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.integration.flusher_entities import Counter
+from tests.integration.flusher_entities import Counter, Town
 from writebehind.flusher.batch import Batch, Buffer, Limits
 from writebehind.flusher.lane import Lane
 from writebehind.flusher.loop import Loop, Route
@@ -122,12 +122,23 @@ def test_a_gap_stops_the_partition_and_nothing_past_it_is_taken(fetches: list[tu
     assert membership.owned == {}
 
 
-def test_a_record_that_cannot_be_read_stops_the_partition_after_those_before_it() -> None:
+def test_a_record_that_cannot_be_read_becomes_a_letter_and_the_others_are_taken() -> None:
     bad = FakeMessage(102, b"no record")
     batch, membership = collect([*messages(100, 101), bad, *messages(103)], messages(104))
+    assert taken(batch) == [message.offset() for message in batch.messages] == [100, 101, 103, 104]
+    assert [draft.message.offset() for draft in batch.letters] == [102]
+    assert "it is not a record of counter" in batch.letters[0].cause.message
+    assert (batch.spans[0].expected, batch.spans[0].next) == (100, 105)
+    assert membership.reasons == []
+
+
+def test_a_record_of_another_declaration_stops_the_partition_after_those_before_it() -> None:
+    newer = FakeMessage(102, Codec(declaration_of(Town)).encode(1, 0, ("NL", "Delft"), [(1, "Ann")]))
+    batch, membership = collect([*messages(100, 101), newer, *messages(103)], messages(104))
     assert taken(batch) == [100, 101]
+    assert batch.letters == []
     assert (batch.spans[0].expected, batch.spans[0].next) == (100, 102)
-    assert len(membership.reasons) == 1
+    assert "another declaration" in membership.reasons[0]
 
 
 @given(st.lists(st.tuples(st.integers(FIRST - 3, FIRST + 12), st.integers(1, 6)), max_size=12))

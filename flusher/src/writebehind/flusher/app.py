@@ -27,6 +27,7 @@ from .batch import Limits
 from .claims import Claims, Place
 from .database import Writer
 from .lane import Backoff, Lane, Outcome
+from .letterbox import Letterbox
 from .loop import Loop, Route
 from .membership import Membership
 from .preflight import Prepared, preflight
@@ -43,6 +44,7 @@ class App:
 
     def __init__(self, settings: Settings, prepared: dict[str, Prepared]) -> None:
         self._settings = settings
+        self._letterbox = Letterbox(settings)
         routes = {naming.topic(settings.kafka.topic_prefix, name): self._route(one) for name, one in prepared.items()}
         self._routes = routes
         owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -110,7 +112,9 @@ class App:
                 lock_timeout_s=settings.database.lock_timeout_s,
             )
             settler = Settler(declaration, settings.cache, writer.select, prepared.slots)
-            return Lane(declaration, topic, writer, settler, limits, backoff, on_outcome=self._on_outcome)
+            return Lane(
+                declaration, topic, writer, settler, self._letterbox, limits, backoff, on_outcome=self._on_outcome
+            )
 
         return Route(declaration, Codec(declaration), [lane() for _ in range(settings.flusher.connections)])
 

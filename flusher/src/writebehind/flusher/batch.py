@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from writebehind.shared.fold import Folded
-from writebehind.shared.record import Row
+from confluent_kafka import Message
 
+from writebehind.shared.fold import Folded
+from writebehind.shared.letter import Cause
+from writebehind.shared.record import VERSION, Row
+
+from .letterbox import Draft
 from .packed import Packed
 
 
@@ -33,24 +37,31 @@ class Batch:
 
     topic: str
     rows: list[Row] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)  # what each row was decoded from: a letter needs it whole
     runs: list[tuple[int, int]] = field(default_factory=list)  # partition, number of records
     spans: dict[int, Span] = field(default_factory=dict)
     keys: set[Any] = field(default_factory=set)
     size_bytes: int = 0
     started_at: float = 0.0
+    topic_id: str = ""
+    letters: list[Draft] = field(default_factory=list)  # records that this batch skips
+    posted: int = 0  # how many of `letters` the broker has
+    refused: list[Row] = field(default_factory=list)  # the decoded ones among them
+    attempts: int = 0  # how often it was refused, and since when
+    first_failed_at: str = ""
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction
     packed: list[Packed] | None = None  # the folded rows, ready to send
     same_topic: Callable[[], bool] | None = None  # whether the records are of the topic that was claimed
 
-    def by_partition(self) -> list[Batch]:
-        """The same records as one batch per partition, not folded yet."""
-        parts = {n: Batch(self.topic, spans={n: span}, same_topic=self.same_topic) for n, span in self.spans.items()}
-        start = 0
-        for number, count in self.runs:
-            parts[number].rows += self.rows[start : start + count]
-            parts[number].runs.append((number, count))
-            start += count
-        return list(parts.values())
+    def refuse(self, causes: Mapping[int, Cause]) -> None:
+        """Make letters of rows, by their index; the rest has to be folded again."""
+        for index, cause in sorted(causes.items()):
+            self.letters.append(Draft(self.messages[index], self.rows[index][VERSION], cause))
+            self.refused.append(self.rows[index])
+        kept = [index for index in range(len(self.rows)) if index not in causes]
+        self.rows = [self.rows[index] for index in kept]
+        self.messages = [self.messages[index] for index in kept]
+        self.folded = self.packed = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +85,25 @@ class Buffer:
         self._key_of = key_of
         self._batch = Batch(topic)
 
-    def add(self, span: Span, rows: Sequence[Row], size_bytes: int, now: float) -> None:
-        """Append consecutive records of one partition; `span` continues where that partition's last one ended."""
+    def add(
+        self,
+        span: Span,
+        rows: Sequence[Row],
+        messages: Sequence[Message],
+        size_bytes: int,
+        now: float,
+        letters: Sequence[Draft] = (),
+    ) -> None:
+        """Append consecutive records of one partition; `span` continues where that partition's last one ended.
+
+        `messages` are those of `rows`; `letters` are the records of the span that could not be read.
+        """
         batch = self._batch
-        if not batch.rows:
+        if not batch.spans:
             batch.started_at = now
         batch.rows += rows
+        batch.messages += messages
+        batch.letters += letters
         batch.runs.append((span.partition, len(rows)))
         batch.keys.update(map(self._key_of, rows))
         batch.size_bytes += size_bytes
@@ -100,7 +124,7 @@ class Buffer:
 
     def due_in(self, now: float) -> float | None:
         """Seconds until the batch must go, 0 when it must go now, None when there is nothing to send."""
-        if not self._batch.rows:
+        if not self._batch.spans:
             return None
         return 0.0 if self.full else max(0.0, self._batch.started_at + self._limits.age_max_s - now)
 
@@ -118,8 +142,9 @@ class Buffer:
         start = 0
         for partition, count in batch.runs:
             if partition not in partitions:
-                span = batch.spans[partition]
-                self.add(span, batch.rows[start : start + count], 0, batch.started_at)
+                span, end = batch.spans[partition], start + count
+                self.add(span, batch.rows[start:end], batch.messages[start:end], 0, batch.started_at)
             start += count
-        if not self._batch.rows:
+        self._batch.letters = [draft for draft in batch.letters if draft.place[0] not in partitions]
+        if not self._batch.spans:
             self._batch = Batch(self._topic)  # with the size of what is gone it would count as full

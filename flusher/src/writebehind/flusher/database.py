@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +13,13 @@ from psycopg import sql
 from writebehind.shared import utc
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Folded, fold
-from writebehind.shared.record import KEYS
+from writebehind.shared.record import KEYS, Row
 from writebehind.shared.statement import Statements
 
 from .batch import Batch
+from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
-from .triage import NotCommitted
+from .triage import NotCommitted, Verdict, triage
 
 
 def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: float) -> psycopg.Connection[Any]:
@@ -55,6 +58,7 @@ class Writer:
         self._declaration = declaration
         self._statements = statements
         self._url = url
+        self._by = f"{socket.gethostname()}:{os.getpid()}"  # who skipped a record
         self._timeouts = {"statement_timeout_s": statement_timeout_s, "lock_timeout_s": lock_timeout_s}
         self._advance = (
             sql.SQL("SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[])")
@@ -69,6 +73,14 @@ class Writer:
             .format(sql.Identifier(bookkeeping, "progress"))
             .as_bytes(None)
         )
+        self._skip = (
+            sql.SQL(
+                'INSERT INTO {} (topic, topic_id, partition, "offset", entity, changed_by) '
+                "SELECT %b, %b, p, o, %b, %b FROM unnest(%b::int8[], %b::int8[]) AS s(p, o) ON CONFLICT DO NOTHING"
+            )
+            .format(sql.Identifier(bookkeeping, "letter"))
+            .as_bytes(None)
+        )
         self._connection: psycopg.Connection[Any] | None = None
 
     def pack(self, folded: Folded) -> list[Packed]:
@@ -80,26 +92,59 @@ class Writer:
         connection = self._connected()
         if batch.folded is not None:
             # Nothing has to be read first: the whole transaction goes out in one piece, and nobody waits in between.
-            params = batch.packed or self.pack(batch.folded)
+            params = batch.packed or (self.pack(batch.folded) if batch.folded.rows else [])
             with connection.pipeline() as pipeline:
                 connection.execute("BEGIN")
                 self._advance_progress(connection, batch)
                 # The server's time-out for idle transactions runs only after a Sync. Without these, a process that is
                 # suspended while it sends would hold the progress rows for as long as its connection lives.
                 pipeline.sync()
-                connection.execute(self._statements.merge, params, prepare=True)
+                if batch.folded.rows:
+                    connection.execute(self._statements.merge, params, prepare=True)
+                if batch.letters:
+                    self._record_letters(connection, batch)
                 pipeline.sync()
                 committed = connection.execute("COMMIT")
             folded = batch.folded
         else:
             connection.execute("BEGIN")
             self._advance_progress(connection, batch)
-            folded = fold(self._declaration, batch.rows, self._tombstones(connection, batch))
+            folded = fold(self._declaration, batch.rows, self._tombstones(connection, batch.rows))
             self._apply(connection, folded)
+            if batch.letters:
+                self._record_letters(connection, batch)
             committed = connection.execute("COMMIT")
         if committed.statusmessage != "COMMIT":
             raise NotCommitted(f"COMMIT was answered with {committed.statusmessage}")
         return folded
+
+    def refused(self, batch: Batch) -> dict[int, BaseException]:
+        """Which rows of a batch the database refuses, by index. Nothing is written; raises what is not their fault."""
+        connection = self._connected()
+        connection.execute("BEGIN")
+        self._advance_progress(connection, batch)
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
+        tombstones = self._tombstones(connection, batch.rows) if self._declaration.strategy.deletes else {}
+
+        def attempt(rows: Sequence[Row]) -> BaseException | None:
+            try:
+                folded = fold(self._declaration, rows, tombstones)
+                params = self.pack(folded) if folded.rows else []
+                with connection.pipeline():
+                    connection.execute("SAVEPOINT attempt")
+                    self._apply(connection, folded, params)
+                    connection.execute("RELEASE attempt")
+            except Exception as error:
+                if triage(error) is not Verdict.POISON:
+                    raise
+                if connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+                    connection.execute("ROLLBACK TO attempt")
+                return error
+            return None
+
+        refused = find_refused(self._declaration, batch.rows, attempt)
+        connection.execute("ROLLBACK")
+        return refused
 
     def committed(self, batch: Batch) -> bool:
         """Whether every partition of the batch stands, under our epoch, exactly where the batch would have put it."""
@@ -140,18 +185,26 @@ class Writer:
         ]
         connection.execute(self._advance, pack(("text", "int8", "int8", "int8", "int8"), columns), prepare=True)
 
-    def _tombstones(self, connection: psycopg.Connection[Any], batch: Batch) -> dict[str, int]:
+    def _record_letters(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
+        places = [draft.place for draft in batch.letters]
+        columns = [[partition for partition, _ in places], [offset for _, offset in places]]
+        params = [batch.topic, batch.topic_id, self._declaration.name, self._by, *pack(("int8", "int8"), columns)]
+        connection.execute(self._skip, params)
+
+    def _tombstones(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> dict[str, int]:
         width = len(self._declaration.keys)
-        texts = {self._declaration.key_text(row[KEYS : KEYS + width]) for row in batch.rows}
+        texts = {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows}
         return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
 
-    def _apply(self, connection: psycopg.Connection[Any], folded: Folded) -> None:
+    def _apply(
+        self, connection: psycopg.Connection[Any], folded: Folded, params: Sequence[Packed] | None = None
+    ) -> None:
         """Deletes first: a patch of the same batch that is left after the fold is newer than its key's delete."""
         if folded.deletes:
             bury = pack(("text", "int8"), self._statements.bury_params(folded))
             connection.execute(self._statements.bury, bury, prepare=True)
-            params = pack((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
-            connection.execute(self._statements.delete, params, prepare=True)
-            connection.execute(self._statements.reset, params, prepare=True)
+            deletes = pack((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
+            connection.execute(self._statements.delete, deletes, prepare=True)
+            connection.execute(self._statements.reset, deletes, prepare=True)
         if folded.rows:
-            connection.execute(self._statements.merge, self.pack(folded), prepare=True)
+            connection.execute(self._statements.merge, params or self.pack(folded), prepare=True)

@@ -7,32 +7,27 @@ Disjoint partitions may have lanes of their own (`connections`), because progres
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import queue
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psycopg
 import tenacity
-from confluent_kafka import KafkaException
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.fold import fold, key_getter
+from writebehind.shared.fold import key_getter
 
+from .attempt import Again, Attempts
 from .batch import Batch, Buffer, Limits
 from .database import Writer
+from .letterbox import Letterbox
 from .settle import Settler
-from .triage import Verdict, triage
-
-log = logging.getLogger("writebehind.flusher")
+from .triage import Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch. `verdict` None: committed; FENCED, POISON: not; BUG: `error` must end the process."""
+    """What became of a batch. `verdict` None: committed; FENCED: not; BUG: `error` must end the process."""
 
     lane: Lane
     batch: Batch
@@ -60,6 +55,7 @@ class Lane:
         topic: str,
         writer: Writer,
         settler: Settler,
+        letterbox: Letterbox,
         limits: Limits,
         backoff: Backoff,
         *,
@@ -69,13 +65,15 @@ class Lane:
         self.topic = topic
         self._writer = writer
         self._settler = settler
+        self._stopping = threading.Event()
+        self._attempts = Attempts(declaration, topic, writer, settler, letterbox, self._stopping)
         self.buffer = Buffer(topic, limits, key_getter(declaration))
         self.backing_off = False
+        self.refused = False  # waits until somebody mends a table or a privilege
         self.paused = False  # kept by the loop: whether the lane's partitions are paused
         self._backoff = backoff
         self._on_outcome = on_outcome
         self._inbox: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lane {declaration.name}", daemon=True)
         self._submitted = 0
         self._concluded = 0
@@ -100,12 +98,7 @@ class Lane:
 
     def prepare(self, batch: Batch) -> None:
         """Fold and pack in the loop's thread, while the lane's batch before is in the database."""
-        if self.declaration.strategy.deletes:
-            return  # folded inside the transaction, with its tombstones
-        batch.folded = fold(self.declaration, batch.rows)
-        with contextlib.suppress(psycopg.Error, ValueError, OverflowError, struct.error):
-            # A value without an encoding: the lane meets the same error, and knows what to do with the batch.
-            batch.packed = self._writer.pack(batch.folded)
+        self._attempts.prepare(batch)
 
     def submit(self, batch: Batch) -> None:
         """Hand over a prepared batch. Call only when `has_room`."""
@@ -132,91 +125,41 @@ class Lane:
             if batch is None or self._stopping.is_set():
                 break
             try:
-                outcomes = self._flush_apart(batch)
+                outcome = self.flush(batch)
             except tenacity.RetryError:
                 break  # stopping: the batch was not written, the next owner will read it again
             except BaseException as error:  # noqa: BLE001  # told to the loop, which ends the process
-                outcomes = [Outcome(self, batch, Verdict.BUG, error)]
-            for outcome in outcomes:
-                self._on_outcome(outcome)
+                outcome = Outcome(self, batch, Verdict.BUG, error)
+            self._on_outcome(outcome)
             self._concluded += 1
         self._writer.disconnect()
 
-    def _flush_apart(self, batch: Batch) -> list[Outcome]:
-        """Write a batch; one that is refused is written per partition, so that only the refused record's own stops."""
-        outcome = self._flush(batch)
-        if outcome.verdict is not Verdict.POISON or len(batch.spans) == 1:
-            return [outcome]
-        parts = batch.by_partition()
-        for part in parts:
-            self.prepare(part)
-        return [self._flush(part) for part in parts]
-
-    def _flush(self, batch: Batch) -> Outcome:
-        """Write a batch, trying for ever while the environment is at fault."""
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Again),
-            wait=tenacity.wait_random_exponential(self._backoff.delay_min_s, self._backoff.delay_max_s),
+    def flush(self, batch: Batch) -> Outcome:
+        """Write a batch, trying for ever while the environment is at fault. Raises RetryError when told to stop."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Again),
+            wait=self._wait,
+            before_sleep=self._note_wait,
             sleep=tenacity.sleep_using_event(self._stopping),
             stop=tenacity.stop_when_event_set(self._stopping),
         )
         try:
-            return attempts(self._attempt, batch)
+            verdict = retrying(self._attempts.attempt, batch)
+            return Outcome(self, batch, verdict)
         finally:
-            self.backing_off = False
+            self.backing_off = self.refused = False
 
-    def _attempt(self, batch: Batch) -> Outcome:
-        if batch.same_topic is not None and not self._ask(batch.same_topic):
-            return Outcome(self, batch, Verdict.FENCED)
-        self._settler.heal()
-        try:
-            folded = self._writer.write(batch)
-        except BaseException as error:
-            self._writer.disconnect()
-            verdict = triage(error)
-            if verdict is Verdict.FENCED and self._was_committed(batch):
-                return Outcome(self, batch, None)
-            if verdict in (Verdict.TRANSIENT, Verdict.SYSTEMIC):
-                self._report(verdict, error)
-                self.backing_off = True
-                raise _Again from error
-            return Outcome(self, batch, verdict, error)
-        self._settler.put(folded.settlement)
-        return Outcome(self, batch, None)
+    def _note_wait(self, state: tenacity.RetryCallState) -> None:
+        self.backing_off = True
+        self.refused = _is_systemic(state)
 
-    def _ask(self, same_topic: Callable[[], bool]) -> bool:
-        try:
-            return same_topic()
-        except KafkaException as error:
-            log.warning("%s: the broker is not available (%s); trying again", self.topic, error.args[0].name())
-            self.backing_off = True
-            raise _Again from error
-
-    def _was_committed(self, batch: Batch) -> bool:
-        """Whether an earlier attempt did commit, and only the answer to its COMMIT was lost."""
-        try:
-            committed = self._writer.committed(batch)
-        except (psycopg.Error, OSError) as error:
-            # Ask once more: the next attempt is fenced again. Given up here, a batch that is committed would
-            # never be settled.
-            self._writer.disconnect()
-            self._report(Verdict.TRANSIENT, error)
-            self.backing_off = True
-            raise _Again from error
-        if committed:
-            # What there is to settle does not depend on the tombstones that the lost attempt was folded with.
-            self._settler.put((batch.folded or fold(self.declaration, batch.rows)).settlement)
-        return committed
-
-    def _report(self, verdict: Verdict, error: BaseException) -> None:
-        state = getattr(error, "sqlstate", None) or type(error).__name__
-        if verdict is Verdict.SYSTEMIC:
-            log.error(
-                "%s: the database refuses every batch (%s); nothing is lost, mend it and it goes on", self.topic, state
-            )
-        else:
-            log.warning("%s: the database is not available (%s); trying again", self.topic, state)
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next attempt: random and growing; the longest at once when somebody has to act first."""
+        if _is_systemic(state):
+            return self._backoff.delay_max_s
+        return tenacity.wait_random_exponential(self._backoff.delay_min_s, self._backoff.delay_max_s)(state)
 
 
-class _Again(Exception):
-    """The attempt failed for a reason that passes."""
+def _is_systemic(state: tenacity.RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return isinstance(error, Again) and error.systemic

@@ -24,6 +24,7 @@ from writebehind.shared.record import BadRecord, Codec, Row
 from .batch import Span
 from .claims import Place
 from .lane import Lane, Outcome
+from .letterbox import Draft, unreadable
 from .membership import Membership
 from .triage import Verdict
 
@@ -101,21 +102,37 @@ class Loop:
                 self._membership.stop_at_gap((topic, number), first, offsets)
                 return
         values = list(map(Message.value, run))
-        rows = self._decode(route, (topic, number), values)
-        if rows:
-            partition.position = first + len(rows)
-            size_bytes = sum(map(len, filter(None, values)))
-            route.lane(number).buffer.add(
-                Span(number, partition.epoch, first, partition.position), rows, size_bytes, now
-            )
+        rows, letters = self._decode(route, (topic, number), run, values)
+        if letters or len(rows) < len(run):
+            unreadable = {draft.place[1] for draft in letters}
+            run = [message for message in run[: len(rows) + len(letters)] if message.offset() not in unreadable]
+        if rows or letters:
+            partition.position = first + len(rows) + len(letters)
+            span = Span(number, partition.epoch, first, partition.position)
+            route.lane(number).buffer.add(span, rows, run, sum(map(len, filter(None, values))), now, letters)
 
-    def _decode(self, route: Route, place: Place, values: Sequence[bytes | None]) -> list[Row]:
-        """The rows of a run, or those before the first that cannot be read, which stops the partition."""
+    def _decode(
+        self, route: Route, place: Place, run: Sequence[Message], values: Sequence[bytes | None]
+    ) -> tuple[list[Row], list[Draft]]:
+        """The rows of a run, and letters for the records that cannot be read.
+
+        A record of another declaration is not at fault: it stops the partition, and what came before it is taken.
+        """
         try:
-            return route.codec.decode(values)
-        except BadRecord as bad:
-            self._membership.stop(place, f"{place[0]}[{place[1]}]: {bad.reason}", drop=False)
-            return route.codec.decode(values[: bad.index])
+            return route.codec.decode(values), []
+        except BadRecord:
+            pass  # found again below, one by one
+        rows: list[Row] = []
+        letters: list[Draft] = []
+        for message, value in zip(run, values, strict=True):
+            try:
+                rows += route.codec.decode([value])
+            except BadRecord as bad:
+                if bad.fingerprint is not None:
+                    self._membership.stop(place, f"{place[0]}[{place[1]}]: {bad.reason}", drop=False)
+                    break
+                letters.append(Draft(message, None, unreadable(bad.reason)))
+        return rows, letters
 
     def _dispatch(self, now: float) -> float:
         """Send every due batch whose lane has room. Returns the seconds until the next one is due."""
@@ -128,7 +145,7 @@ class Loop:
                 wait_s = min(wait_s, due_s)
                 continue
             batch = lane.buffer.take()
-            batch.same_topic = self._membership.same_topic(lane.topic, batch.spans.values())
+            batch.topic_id, batch.same_topic = self._membership.same_topic(lane.topic, batch.spans.values())
             lane.prepare(batch)
             lane.submit(batch)
         return wait_s
@@ -176,13 +193,5 @@ class Loop:
                 self._membership.flushed(topic, spans)
             case Verdict.FENCED:
                 self._membership.fenced(topic, spans)
-            case Verdict.POISON:
-                state = getattr(outcome.error, "sqlstate", None) or type(outcome.error).__name__
-                for span in spans:
-                    self._membership.stop(
-                        (topic, span.partition),
-                        f"{topic}[{span.partition}]: the database refuses a record between offsets "
-                        f"{span.expected} and {span.next} ({state})",
-                    )
             case _:
                 raise RuntimeError(f"{topic}: a batch failed in a way that is not understood") from outcome.error

@@ -126,13 +126,16 @@ class Membership:
             )
             self._claim_again(ours)
 
-    def same_topic(self, topic: str, spans: Iterable[Span]) -> Callable[[], bool]:
-        """Ask whether consumed records are of the topic that was claimed; the answer is waited for when called for.
+    def same_topic(self, topic: str, spans: Iterable[Span]) -> tuple[str, Callable[[], bool]]:
+        """The claimed topic's id, and whether consumed records are of that topic; the answer is waited for when called.
 
         A topic that was recreated keeps its name, and the consumer goes on in the new one at the old one's offset.
         """
         ids = {self.owned[topic, span.partition].topic_id for span in spans if self._is_current(topic, span)}
-        return self._claims.still(topic, ids.pop()) if len(ids) == 1 else lambda: False
+        if len(ids) != 1:
+            return "", lambda: False
+        topic_id = ids.pop()
+        return topic_id, self._claims.still(topic, topic_id)
 
     def stop(self, place: Place, reason: str, *, drop: bool = True) -> None:
         """Stop a partition, loudly, without moving its offset. `drop`: also forget what of it waits for a batch."""

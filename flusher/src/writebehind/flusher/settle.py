@@ -13,6 +13,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -24,6 +25,7 @@ from redis.retry import Retry
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Settlement
+from writebehind.shared.record import Row
 from writebehind.shared.scripts import Call, EntityScripts, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
@@ -49,6 +51,15 @@ def connect(settings: CacheSettings, name: str) -> redis.Redis:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a commit skipped: decoded rows with their key texts, and the key texts of records that cannot be read."""
+
+    keys: list[str]
+    rows: list[Row]
+    unreadable: list[str]
+
+
 class Settler:
     """Settles one lane's commits, in order, in a thread of its own."""
 
@@ -65,7 +76,7 @@ class Settler:
         self._client = connect(settings, f"writebehind-flusher-{declaration.name}")
         self._select = select
         self._slots = slots
-        self._queue: queue.Queue[Settlement | None] = queue.Queue(QUEUED_MAX)
+        self._queue: queue.Queue[Settlement | Refused | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
         self._tainted: set[str] = set()
         self._suspect: deque[list[str]] = deque(maxlen=SUSPECT_MAX)
@@ -74,12 +85,12 @@ class Settler:
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, settlement: Settlement) -> None:
+    def put(self, committed: Settlement | Refused) -> None:
         """Settle later. Waits a little for a cache that is merely slow; one that is down must not slow the database."""
         try:
-            self._queue.put(settlement, block=not self._failing, timeout=PATIENCE_S)
+            self._queue.put(committed, block=not self._failing, timeout=PATIENCE_S)
         except queue.Full:
-            self._suspect.append(settlement.keys)
+            self._suspect.append(committed.keys)
             self._report("the cache is down")
 
     def stop(self, timeout_s: float) -> None:
@@ -112,18 +123,19 @@ class Settler:
     def _run(self) -> None:
         while True:
             try:
-                settlement = self._queue.get(timeout=FORGET_EVERY_S if self._suspect else None)
+                committed = self._queue.get(timeout=FORGET_EVERY_S if self._suspect else None)
             except queue.Empty:
                 self._try(self._forget_suspects)  # also when nothing is flushed any more
                 continue
-            if settlement is None:
+            if committed is None:
                 break
-            if not self._try(self._settle, settlement):
-                self._suspect.append(settlement.keys)
+            step = self._settle if isinstance(committed, Settlement) else self._take_back
+            if not self._try(step, committed):
+                self._suspect.append(committed.keys)
             self._queue.task_done()
         self._client.close()
 
-    def _try(self, step: Callable[..., None], *arguments: Settlement) -> bool:
+    def _try(self, step: Callable[..., None], *arguments: Settlement | Refused) -> bool:
         try:
             step(*arguments)
         except (RedisError, OSError) as error:
@@ -148,6 +160,14 @@ class Settler:
             part = _slice(settlement, at, at + KEYS_PER_CALL)
             reply = self._call(self._scripts.settle(self._entries(part.keys), part))
             self._tainted.update(part.keys[index] for index in read_indexes(reply))
+
+    def _take_back(self, refused: Refused) -> None:
+        if refused.unreadable:
+            self._suspect.append(refused.unreadable)  # nobody knows what they wrote: the entries have to go
+        self._forget_suspects()
+        for at in range(0, len(refused.rows), KEYS_PER_CALL):
+            rows = refused.rows[at : at + KEYS_PER_CALL]
+            self._call(self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))
 
     def _heal(self, texts: Sequence[str]) -> None:
         keys = [self._declaration.parse_key(text) for text in texts]

@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 
 from .declaration import Declaration
+from .entity import Merge
 from .fold import Settlement
 from .kinds import CACHE_NULL
+from .record import GENERATION, KEYS, MASK, VERSION, Row
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -131,6 +133,18 @@ class EntityScripts:
             for applied, patch in writes
         ]
         return Call(UNDO, keys, (self._fields, _encode(blob)))
+
+    def refuse(self, keys: Sequence[str], rows: Sequence[Row]) -> Call:
+        """Take back records that the database refused. What a field was before is not known: it leaves the entry."""
+        writes: list[tuple[Applied, Patch]] = []
+        for row in rows:
+            values = row[KEYS + len(self._declaration.keys) :]
+            touched = [c for c in self._declaration.fields if row[MASK] & c.bit]
+            undo = [part for c in touched if c.merge is not Merge.SUM for part in (c.position + 1, False, False)]
+            patch = [(c.position, _sum(values[c.position], c.kind.to_cache)) for c in touched]
+            # A delete's note starts with whether the entry was complete.
+            writes.append((Applied(row[VERSION], row[GENERATION], undo if touched else [False]), patch))
+        return self.undo(keys, writes)
 
     def lease(self, keys: Sequence[str], *, token: str, lease_us: int) -> Call:
         """Read entries that may have to be filled. Reply: `read_entries`."""

@@ -75,14 +75,17 @@ test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
 	$(VENV)/bin/writebehind demo $(ARGS)
 
-.PHONY: bench bench-flush bench-produce bench-latency bench-memory
-bench: bench-flush bench-produce bench-latency bench-memory ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison
+bench: bench-flush bench-produce bench-latency bench-memory bench-poison ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
 
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
 
 bench-produce: $(STAMP) ## Acknowledged writes per second of one process
 	$(PY) -m tests.benchmarks.bench_produce $(ARGS)
+
+bench-poison: $(STAMP) ## What refused records cost
+	$(PY) -m tests.benchmarks.bench_poison $(ARGS)
 
 bench-latency: $(STAMP) ## An acknowledged write beside a plain UPDATE and COMMIT
 	$(PY) -m tests.benchmarks.bench_latency $(ARGS)

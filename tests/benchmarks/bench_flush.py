@@ -87,7 +87,7 @@ class Bench:
         for load in self._loads.values():
             create_topic(self._kafka, load.topic)
             raw.prepare_table(load, self._url)
-        migrate(load_settings(**_overrides(self._env)), registry)
+        migrate(load_settings(**overrides(self._env)), registry)
         for load in self._loads.values():
             self._say(f"prefilling {load.name}: {len(load.keys):,} records")
             prefill_kafka(load, self._kafka)
@@ -131,7 +131,7 @@ class Bench:
         return run.records_per_s / bound, run.records_per_s
 
 
-def _overrides(env: dict[str, str]) -> dict[str, object]:
+def overrides(env: dict[str, str]) -> dict[str, object]:
     return {
         "kafka": {"bootstrap_servers": env["WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS"]},
         "database": {"url": env["WRITEBEHIND_DATABASE__URL"]},

@@ -27,6 +27,14 @@ class BenchHot(_Row, table="bench_hot", strategy=WriteBehind()):
     """All records fall on 1,000 rows."""
 
 
+class BenchClean(_Row, table="bench_clean", strategy=WriteBehind()):
+    """What refused records are compared with."""
+
+
+class BenchPoison(_Row, table="bench_poison", strategy=WriteBehind()):
+    """Some records are refused."""
+
+
 DDL = """
 DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (

@@ -4,6 +4,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -35,8 +36,11 @@ def reset_progress(load: Load, url: str) -> None:
         connection.execute("UPDATE writebehind.progress SET next_offset = 0 WHERE topic = %s", (load.topic,))
 
 
-def flush(load: Load, env: Mapping[str, str], url: str, *, connections: int = 1) -> Run:
-    """Start `writebehind flush` on the load's topic, wait until Postgres has all of it, stop it."""
+def flush(load: Load, env: Mapping[str, str], url: str, *, connections: int = 1, log: Path | None = None) -> Run:
+    """Start `writebehind flush` on the load's topic, wait until Postgres has all of it, stop it.
+
+    `log`: the file to which its log is appended, instead of ours.
+    """
     command = [
         sys.executable,
         "-m",
@@ -45,14 +49,18 @@ def flush(load: Load, env: Mapping[str, str], url: str, *, connections: int = 1)
         "--entities",
         f"tests.benchmarks.entities:{load.cls.__name__}",
     ]
-    process = subprocess.Popen(
-        [*command, "--connections", str(connections)], env={**os.environ, **env}, cwd=Path(__file__).parents[2]
-    )
-    try:
-        return _watch(process, load, url)
-    finally:
-        process.terminate()
-        process.wait(30)
+    with contextlib.ExitStack() as stack:
+        process = subprocess.Popen(
+            [*command, "--connections", str(connections)],
+            env={**os.environ, **env},
+            cwd=Path(__file__).parents[2],
+            stderr=stack.enter_context(log.open("ab")) if log else None,
+        )
+        try:
+            return _watch(process, load, url)
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def _watch(process: subprocess.Popen[bytes], load: Load, url: str) -> Run:

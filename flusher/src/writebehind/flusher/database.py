@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -20,6 +22,8 @@ from .batch import Batch
 from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
 from .triage import NotCommitted, Verdict, triage
+
+log = logging.getLogger("writebehind.flusher")
 
 
 def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: float) -> psycopg.Connection[Any]:
@@ -125,8 +129,10 @@ class Writer:
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
         tombstones = self._tombstones(connection, batch.rows) if self._declaration.strategy.deletes else {}
+        tries = itertools.count()
 
         def attempt(rows: Sequence[Row]) -> BaseException | None:
+            next(tries)
             try:
                 folded = fold(self._declaration, rows, tombstones)
                 params = self.pack(folded) if folded.rows else []
@@ -144,6 +150,9 @@ class Writer:
 
         refused = find_refused(self._declaration, batch.rows, attempt)
         connection.execute("ROLLBACK")
+        log.info(
+            "%s: %d records of a batch are refused, found with %d statements", batch.topic, len(refused), next(tries)
+        )
         return refused
 
     def committed(self, batch: Batch) -> bool:

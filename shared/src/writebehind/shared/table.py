@@ -6,7 +6,7 @@ No I/O: `sql/table.sql` is run by whoever has a connection.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -33,12 +33,23 @@ class ColumnInfo:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A table, its columns by name, and the column sets of its unique indexes."""
+    """A table, its columns by name, and the column sets of its unique indexes.
+
+    `unique_indexes`: schema and name of those indexes, with the columns; a partitioned one's partitions as well.
+    """
 
     schema: str
     table: str
     columns: Mapping[str, ColumnInfo]
     unique_keys: frozenset[frozenset[str]]
+    unique_indexes: Mapping[tuple[str, str], frozenset[str]] = field(
+        default_factory=dict[tuple[str, str], frozenset[str]]
+    )
+
+    def indexes_on_key(self, declaration: Declaration) -> frozenset[tuple[str, str]]:
+        """The unique indexes that only a row with the same key can violate: on the key's columns, and maybe more."""
+        key = {c.name for c in declaration.keys}
+        return frozenset(index for index, columns in self.unique_indexes.items() if columns >= key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,9 @@ def parse(rows: Sequence[Sequence[Any]]) -> TableInfo | None:
         for _, _, name, type_name, full_type, nullable, default, generated, labels, _ in rows
     }
     schema, table = rows[0][0], rows[0][1]
-    return TableInfo(schema, table, columns, frozenset(frozenset(key) for key in rows[0][-1] or []))
+    keys = [(frozenset[str](key), indexes) for key, indexes in rows[0][-1] or []]
+    indexes_by_name = {(place, name): key for key, indexes in keys for place, name in indexes}
+    return TableInfo(schema, table, columns, frozenset(key for key, _ in keys), indexes_by_name)
 
 
 def problems(declaration: Declaration, info: TableInfo | None) -> list[Problem]:

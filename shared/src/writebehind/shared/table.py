@@ -14,6 +14,8 @@ from .declaration import Column, Declaration
 
 QUERY = (files("writebehind.shared") / "sql" / "table.sql").read_bytes()
 
+Index = tuple[str, str]  # schema and name
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
@@ -33,20 +35,15 @@ class ColumnInfo:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A table, its columns by name, and the column sets of its unique indexes.
-
-    `unique_indexes`: schema and name of those indexes, with the columns; a partitioned one's partitions as well.
-    """
+    """A table, its columns by name, the column sets of its unique indexes, and these by schema and name of the index."""
 
     schema: str
     table: str
     columns: Mapping[str, ColumnInfo]
     unique_keys: frozenset[frozenset[str]]
-    unique_indexes: Mapping[tuple[str, str], frozenset[str]] = field(
-        default_factory=dict[tuple[str, str], frozenset[str]]
-    )
+    unique_indexes: Mapping[Index, frozenset[str]] = field(default_factory=dict[Index, frozenset[str]])
 
-    def indexes_on_key(self, declaration: Declaration) -> frozenset[tuple[str, str]]:
+    def indexes_on_key(self, declaration: Declaration) -> frozenset[Index]:
         """The unique indexes that only a row with the same key can violate: on the key's columns, and maybe more."""
         key = {c.name for c in declaration.keys}
         return frozenset(index for index, columns in self.unique_indexes.items() if columns >= key)
@@ -87,19 +84,11 @@ def problems(declaration: Declaration, info: TableInfo | None) -> list[Problem]:
     name = f"{declaration.schema}.{declaration.table}" if declaration.schema else declaration.table
     quoted = f"{_quote(declaration.schema)}.{_quote(declaration.table)}" if declaration.schema else _quote(name)
     if info is None:
-        return [
-            Problem(
-                None,
-                f"{declaration.cls.__name__}: there is no table {name}",
-                f"CREATE TABLE {quoted} (...), or fix table= and schema=",
-            )
-        ]
+        message = f"{declaration.cls.__name__}: there is no table {name}"
+        return [Problem(None, message, f"CREATE TABLE {quoted} (...), or fix table= and schema=")]
     place = f"{declaration.cls.__name__}: {info.schema}.{info.table}"
-    found: list[Problem] = []
-    for column in declaration.keys:
-        found += _column_problems(place, info, column, is_key=True)
-    for column in declaration.fields:
-        found += _column_problems(place, info, column, is_key=False)
+    found = [p for c in declaration.keys for p in _column_problems(place, info, c, is_key=True)]
+    found += [p for c in declaration.fields for p in _column_problems(place, info, c, is_key=False)]
     keys = frozenset(c.name for c in declaration.keys)
     if keys not in info.unique_keys:
         listed = ", ".join(c.name for c in declaration.keys)

@@ -44,7 +44,7 @@ CASES = {
 def test_the_key_inserted_by_somebody_else_at_that_moment_is_a_race_that_the_next_try_wins(
     writebehind_isolated: Isolation, ddl: str
 ) -> None:
-    with table_of(writebehind_isolated, Plain, ddl) as plain, other_session(plain) as other:
+    with table_of(writebehind_isolated, Plain, ddl) as plain, other_session(plain.url) as other:
         other.execute("INSERT INTO plain (id, title) VALUES (2, 'b')")
         with waiting_write(plain, other) as (_, failing):
             other.commit()

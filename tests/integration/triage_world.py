@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import secrets
+import subprocess
+import tempfile
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from psycopg import sql
 from tests.integration.database_table import Table
 from tests.integration.flusher_process import TIMEOUT_S, wait_until
 from writebehind.embedded.isolation import Isolation
+from writebehind.embedded.postgres import unprivileged_user
 from writebehind.flusher.triage import REPEATS_MAX, Verdict, triage
 from writebehind.shared.entity import Entity, Key, Sum, WriteBehind
 
@@ -58,9 +62,9 @@ def verdicts(made: Table, error: psycopg.Error) -> tuple[str | None, Verdict, Ve
 
 
 @contextmanager
-def other_session(made: Table) -> Iterator[psycopg.Connection[Any]]:
+def other_session(url: str) -> Iterator[psycopg.Connection[Any]]:
     """Somebody else's connection, in a transaction that is rolled back unless it was committed."""
-    with contextlib.closing(psycopg.connect(made.url, application_name="other")) as connection:
+    with contextlib.closing(psycopg.connect(url, application_name="other")) as connection:
         yield connection
 
 
@@ -97,3 +101,33 @@ def login(corner: Isolation) -> Iterator[tuple[str, Isolation]]:
         finally:
             connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(role))
             connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def administer(corner: Isolation, statement: str) -> None:
+    """Run a statement as the superuser."""
+    with psycopg.connect(corner.database_url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@contextmanager
+def small_tablespace(corner: Isolation) -> Iterator[str]:
+    """The name of a tablespace on a file system of 4 MiB. Skips the test where none can be mounted."""
+    user = unprivileged_user()
+    if user is None:
+        pytest.skip("a small file system to fill cannot be mounted: this needs root")
+    name, folder = f"wb_test_{secrets.token_hex(4)}", tempfile.mkdtemp(prefix="wb-full-")
+    os.chmod(folder, 0o711)
+    options = f"size=4m,mode=700,uid={user[0]},gid={user[1]}"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode != 0:
+        os.rmdir(folder)
+        pytest.skip(f"a small file system to fill cannot be mounted: {done.stderr.decode().strip()}")
+    try:
+        administer(corner, f"CREATE TABLESPACE \"{name}\" LOCATION '{folder}'")
+        try:
+            yield name
+        finally:
+            administer(corner, f'DROP TABLESPACE "{name}"')
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        os.rmdir(folder)

@@ -27,15 +27,23 @@ TOPIC = "topic"
 class Table:
     """Made by `table_of`. Batches are committed as a lane would, each with its partition's progress."""
 
-    def __init__(self, declaration: Declaration, statements: Statements, url: str, bookkeeping: str) -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        info: table.TableInfo,
+        statements: Statements,
+        url: str,
+        bookkeeping: str,
+        **timeouts: float,
+    ) -> None:
         self.declaration = declaration
+        self.info = info
         self._codec = Codec(declaration)
         self._next = 0
         self._version = 0
         self.url = url
-        self.writer = Writer(
-            declaration, statements, url, bookkeeping=bookkeeping, statement_timeout_s=60, lock_timeout_s=60
-        )
+        timeouts = {"statement_timeout_s": 60, "lock_timeout_s": 60, **timeouts}
+        self.writer = Writer(declaration, statements, url, bookkeeping=bookkeeping, **timeouts)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Commit decoded records as one batch."""
@@ -84,8 +92,10 @@ class Table:
 
 
 @contextmanager
-def table_of(corner: Isolation, cls: type[Entity], ddl: str, *, zone: str = "UTC") -> Iterator[Table]:
-    """Create an entity's table by `ddl`, in sessions of a time zone."""
+def table_of(
+    corner: Isolation, cls: type[Entity], ddl: str, *, zone: str = "UTC", **timeouts: float
+) -> Iterator[Table]:
+    """Create an entity's table by `ddl`, in sessions of a time zone. `timeouts` are those of the writer."""
     declaration = declaration_of(cls)
     url = corner.database_url + quote(f" -ctimezone={zone}", safe="")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -105,7 +115,7 @@ def table_of(corner: Isolation, cls: type[Entity], ddl: str, *, zone: str = "UTC
         slots=slots,
         bookkeeping=corner.bookkeeping_schema,
     )
-    made = Table(declaration, statements, url, corner.bookkeeping_schema)
+    made = Table(declaration, info, statements, url, corner.bookkeeping_schema, **timeouts)
     try:
         yield made
     finally:

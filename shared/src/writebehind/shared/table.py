@@ -6,13 +6,15 @@ No I/O: `sql/table.sql` is run by whoever has a connection.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
 from .declaration import Column, Declaration
 
 QUERY = (files("writebehind.shared") / "sql" / "table.sql").read_bytes()
+
+Index = tuple[str, str]  # schema and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,18 @@ class ColumnInfo:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A table, its columns by name, and the column sets of its unique indexes."""
+    """A table, its columns by name, the column sets of its unique indexes, and these by schema and name of the index."""
 
     schema: str
     table: str
     columns: Mapping[str, ColumnInfo]
     unique_keys: frozenset[frozenset[str]]
+    unique_indexes: Mapping[Index, frozenset[str]] = field(default_factory=dict[Index, frozenset[str]])
+
+    def indexes_on_key(self, declaration: Declaration) -> frozenset[Index]:
+        """The unique indexes that only a row with the same key can violate: on the key's columns, and maybe more."""
+        key = {c.name for c in declaration.keys}
+        return frozenset(index for index, columns in self.unique_indexes.items() if columns >= key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,9 @@ def parse(rows: Sequence[Sequence[Any]]) -> TableInfo | None:
         for _, _, name, type_name, full_type, nullable, default, generated, labels, _ in rows
     }
     schema, table = rows[0][0], rows[0][1]
-    return TableInfo(schema, table, columns, frozenset(frozenset(key) for key in rows[0][-1] or []))
+    keys = [(frozenset[str](key), indexes) for key, indexes in rows[0][-1] or []]
+    indexes_by_name = {(place, name): key for key, indexes in keys for place, name in indexes}
+    return TableInfo(schema, table, columns, frozenset(key for key, _ in keys), indexes_by_name)
 
 
 def problems(declaration: Declaration, info: TableInfo | None) -> list[Problem]:
@@ -74,19 +84,11 @@ def problems(declaration: Declaration, info: TableInfo | None) -> list[Problem]:
     name = f"{declaration.schema}.{declaration.table}" if declaration.schema else declaration.table
     quoted = f"{_quote(declaration.schema)}.{_quote(declaration.table)}" if declaration.schema else _quote(name)
     if info is None:
-        return [
-            Problem(
-                None,
-                f"{declaration.cls.__name__}: there is no table {name}",
-                f"CREATE TABLE {quoted} (...), or fix table= and schema=",
-            )
-        ]
+        message = f"{declaration.cls.__name__}: there is no table {name}"
+        return [Problem(None, message, f"CREATE TABLE {quoted} (...), or fix table= and schema=")]
     place = f"{declaration.cls.__name__}: {info.schema}.{info.table}"
-    found: list[Problem] = []
-    for column in declaration.keys:
-        found += _column_problems(place, info, column, is_key=True)
-    for column in declaration.fields:
-        found += _column_problems(place, info, column, is_key=False)
+    found = [p for c in declaration.keys for p in _column_problems(place, info, c, is_key=True)]
+    found += [p for c in declaration.fields for p in _column_problems(place, info, c, is_key=False)]
     keys = frozenset(c.name for c in declaration.keys)
     if keys not in info.unique_keys:
         listed = ", ".join(c.name for c in declaration.keys)

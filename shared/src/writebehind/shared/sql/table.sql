@@ -1,4 +1,5 @@
--- What the catalog says of one table: a row per column, with the table's unique keys repeated on each.
+-- What the catalog says of one table: a row per column, with the table's unique keys repeated on each: their columns, and
+-- the schema and name of their index. A partitioned index is listed with those of its partitions, which errors name.
 -- Parameters: schema (or NULL: the search_path decides), table.
 WITH target AS (
     SELECT c.oid, n.nspname, c.relname
@@ -8,13 +9,18 @@ WITH target AS (
       AND CASE WHEN %(schema)s::text IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s::text END
 ),
 keys AS (
-    SELECT json_agg(k.columns) AS columns
+    SELECT json_agg(json_build_array(k.columns, k.indexes)) AS keys
     FROM (
         SELECT (
             SELECT json_agg(a.attname ORDER BY a.attname)
             FROM pg_catalog.pg_attribute AS a
             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
-        ) AS columns
+        ) AS columns, (
+            SELECT json_agg(json_build_array(n.nspname, c.relname))
+            FROM (SELECT i.indexrelid AS oid UNION SELECT relid FROM pg_catalog.pg_partition_tree(i.indexrelid)) AS one
+            JOIN pg_catalog.pg_class AS c ON c.oid = one.oid
+            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        ) AS indexes
         FROM pg_catalog.pg_index AS i
         JOIN target ON i.indrelid = target.oid
         WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate
@@ -30,7 +36,7 @@ SELECT
     pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default_expr,
     a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
     (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum AS e WHERE e.enumtypid IN (t.oid, t.typelem)) AS enum_labels,
-    keys.columns AS unique_keys
+    keys.keys AS unique_keys
 FROM target
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = target.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid

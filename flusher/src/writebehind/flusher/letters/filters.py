@@ -42,10 +42,9 @@ class Filters:
             return False
         if item.message is None:
             return not (self.reasons or self.keys or self.since or self.until)
-        key, cause = item.message.key, item.message.letter.cause
-        if self.keys and (key is None or key.decode(errors="replace") not in self.keys):
+        if self.keys and item.message.key_text not in self.keys:
             return False
-        return self._admits_cause(cause)
+        return self._admits_cause(item.message.letter.cause)
 
     def _admits_cause(self, cause: Cause) -> bool:
         if self.reasons and not self.reasons & reasons(cause):

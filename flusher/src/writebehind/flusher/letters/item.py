@@ -29,6 +29,11 @@ class Message:
     source: str
 
     @property
+    def key_text(self) -> str | None:
+        """The key as text, for people and for filters; bytes that are none are escaped."""
+        return None if self.key is None else self.key.decode(errors="backslashreplace")
+
+    @property
     def digest(self) -> bytes:
         """Equal for two letters of one record: everything but when and why it was refused, which each attempt tells."""
         kept = self.letter

@@ -6,7 +6,7 @@ is it safe to act on one of them. Nothing grows with the number of letters but a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 
@@ -21,7 +21,15 @@ from .rows import PAGE_ROWS, Rows, bookkeeping
 from .seen import Seen
 from .source import DeadLetters
 
-Advance = Callable[[int], None]  # told how many messages were read
+
+class Meter:
+    """Is told how far a long run is. This one does not care; the command line's draws a bar."""
+
+    def start(self, what: str, total: int) -> None:
+        """A new stretch of `total` units begins."""
+
+    def advance(self, units: int) -> None:
+        """So many more are done."""
 
 
 class Scan:
@@ -33,10 +41,9 @@ class Scan:
         self.known = known
         self._filters = filters
 
-    def items(self, advance: Advance = lambda _: None) -> Iterator[Item]:
+    def items(self, meter: Meter | None = None) -> Iterator[Item]:
         """The letters that the filters admit."""
-        for messages in self.source.read():
-            advance(len(messages))
+        for messages in self._read("letters", meter):
             yield from self.join(messages)
         yield from self._missing()
 
@@ -57,16 +64,22 @@ class Scan:
                 if row.state == REFUSED and self._filters.admits(item):
                     yield item
 
-    def learn(self, advance: Advance = lambda _: None) -> None:
+    def learn(self, meter: Meter | None = None) -> None:
         """The first pass."""
-        for messages in self.source.read():
-            advance(len(messages))
+        for messages in self._read("reading", meter):
             for message in messages:
                 self.known.note(message.letter.origin, message.digest)
 
+    def _read(self, what: str, meter: Meter | None) -> Iterator[list[Message]]:
+        meter = meter or Meter()
+        meter.start(what, self.source.total)
+        for messages in self.source.read():
+            yield messages
+            meter.advance(len(messages))
+
 
 @contextmanager
-def scan(settings: Settings, registry: Registry, filters: Filters, advance: Advance = lambda _: None) -> Iterator[Scan]:
+def scan(settings: Settings, registry: Registry, filters: Filters, meter: Meter | None = None) -> Iterator[Scan]:
     """Open everything and make the first pass. Raises ConfigurationError when a server does not answer."""
     with ExitStack() as stack:
         rows = stack.enter_context(bookkeeping(settings.database))
@@ -79,7 +92,7 @@ def scan(settings: Settings, registry: Registry, filters: Filters, advance: Adva
         source = DeadLetters(settings, topics)
         stack.callback(source.close)
         opened = Scan(rows, source, known, filters)
-        opened.learn(advance)
+        opened.learn(meter)
         yield opened
 
 

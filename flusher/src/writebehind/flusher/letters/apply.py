@@ -4,8 +4,8 @@ A letter's row changes its state in the transaction that writes what the letter 
 often a replay is run or killed.
 
 The transaction first takes the progress rows of the topic, as every flush does. Flushes of the entity wait for the few
-milliseconds of a chunk: a flush that has read the tombstones must not be overtaken by a delete of ours, nor we by one of
-its own.
+milliseconds of a chunk: a flush that has read the tombstones must not be overtaken by a delete of ours, nor we by one
+of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..preflight import Prepared
 from ..triage import NotCommitted
 from .item import REFUSED, LetterRow
 from .outcome import Outcome, Result, judge, order, refusal, split
-from .rows import columns, letter_row
+from .rows import COLUMNS, GIVEN, KEY, SAME, columns, letter_row
 from .validate import Valid
 
 Results = dict[Origin, Result]
@@ -162,19 +162,14 @@ class _Sql:
     def __init__(self, schema: str) -> None:
         letter, progress = sql.Identifier(schema, "letter"), sql.Identifier(schema, "progress")
         self.hold = sql.SQL("SELECT FROM {} WHERE topic = %s ORDER BY partition FOR NO KEY UPDATE").format(progress)
-        self.lock = sql.SQL(
-            'SELECT l.topic, l.topic_id, l.partition, l."offset", l.entity, l.state, l.replay_count, l.changed_at, '
-            "l.changed_by FROM {} AS l JOIN unnest(%s::text[], %s::text[], %s::int[], %s::bigint[]) "
-            'AS s(topic, topic_id, partition, "offset") ON l.topic = s.topic AND l.topic_id = s.topic_id '
-            'AND l.partition = s.partition AND l."offset" = s."offset" '
-            'ORDER BY l.topic, l.topic_id, l.partition, l."offset" FOR UPDATE OF l'
-        ).format(letter)
+        self.lock = sql.SQL("SELECT {} FROM {} AS l JOIN {} ON {} ORDER BY {} FOR UPDATE OF l").format(
+            COLUMNS, letter, GIVEN, SAME, KEY
+        )
         self.record = sql.SQL(
             "UPDATE {} AS l SET state = s.state, replay_count = l.replay_count + s.again, changed_at = now(), "
             "changed_by = %s FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::text[], %s::int[]) "
-            'AS s(topic, topic_id, partition, "offset", state, again) WHERE l.topic = s.topic '
-            'AND l.topic_id = s.topic_id AND l.partition = s.partition AND l."offset" = s."offset"'
-        ).format(letter)
+            'AS s(topic, topic_id, partition, "offset", state, again) WHERE {}'
+        ).format(letter, SAME)
 
 
 def _versions_of(declaration: Declaration, schema: str) -> bytes:

@@ -86,7 +86,7 @@ def parse_time(text: str, now: dt.datetime) -> dt.datetime:
     return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
 
 
-def build(
+def build(  # noqa: PLR0913  # what a command line may say
     *,
     now: dt.datetime,
     entities: Sequence[str] = (),

@@ -3,14 +3,13 @@
     {"writebehind_letter": 1, "letter": "TOPIC/PARTITION/OFFSET", "topic_id": …, "entity": …, "state": …, "key": …,
      "value": …, "headers": [[name, …], …], "sha256": …}
 
-`key`, `value`, `headers` and `sha256`, which is over these three, are what is read back. The rest is for people: where a
-letter belongs is said by its headers.
+`key`, `value`, `headers` and `sha256`, which is over these three, are what is read back. The rest is for people: where
+a letter belongs is said by its headers.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -69,7 +68,7 @@ def decode(text: bytes, source: str) -> Message:
         headers = [(name, _bytes(held)) for name, held in line.headers]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadLine(f"{source}: not a line of `letters export`") from None
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise BadLine(f"{source}: not base64") from None
     if _checksum(key, value, headers) != line.sha256:
         raise BadLine(f"{source}: changed since it was exported: its checksum is another")

@@ -35,12 +35,12 @@ class Result:
     reason: str | None = None
 
 
-NO_ROW = "there is no row, and the entity is declared with on_missing='skip': insert the row first, or discard the letter"
+NO_ROW = (
+    "there is no row, and the entity is declared with on_missing='skip': insert the row first, or discard the letter"
+)
 
 
-def judge(
-    letter: Valid, slots: Mapping[str, int], versions: Mapping[int, int | None] | None, tombstone: int
-) -> Result:
+def judge(letter: Valid, slots: Mapping[str, int], versions: Mapping[int, int | None] | None, tombstone: int) -> Result:
     """What became of a letter that went through fold and guard without an error.
 
     `versions` are the row's by slot, after the write; None: there is no row. `tombstone` is the version of the key's

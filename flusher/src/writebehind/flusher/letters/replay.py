@@ -54,7 +54,7 @@ class Replay:
     """One run. Without `commit` every chunk is tried and rolled back, so each shows what it would do by itself."""
 
     def __init__(self, settings: Settings, registry: Registry, limits: Limits, *, commit: bool, tell: Tell) -> None:
-        self.name = f"replay {_who()} {secrets.token_hex(4)}"
+        self.name = f"replay {who()} {secrets.token_hex(4)}"
         self.counts: Counter[Outcome] = Counter()
         self.untold = 0  # keys of which the cache could not be told
         self._settings, self._registry, self._limits = settings, registry, limits
@@ -146,7 +146,7 @@ class Replay:
                 raise _Again(said) from error
             if verdict is Verdict.SYSTEMIC:
                 raise ConfigurationError(
-                    f"{entity}: the table or a privilege is not as it must be ({said}); nothing of this chunk was changed"
+                    f"{entity}: the table or a privilege is not as it must be ({said}); this chunk changed nothing"
                 ) from None
             raise
 
@@ -163,7 +163,7 @@ class Replay:
         self._tell(origin, entity, result)
 
     def _remind(self, item: Item, now: dt.datetime) -> None:
-        """Tell the cache again of what was applied of late: an entry that missed it lives as long as its time to live."""
+        """Tell the cache again of what was applied of late: an entry that missed it may live as long as its TTL."""
         row = item.row
         if not self._commit or row is None or row.state != APPLIED or row.changed_by == self.name:
             return
@@ -185,7 +185,8 @@ class _Again(Exception):
     """The attempt failed for a reason that passes."""
 
 
-def _who() -> str:
+def who() -> str:
+    """The person or machine that is to be recorded for a change."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

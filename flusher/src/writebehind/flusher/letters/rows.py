@@ -18,9 +18,13 @@ from .item import DISCARDED, REFUSED, LetterRow
 
 PAGE_ROWS = 1_000
 
-_COLUMNS = 'l.topic, l.topic_id, l.partition, l."offset", l.entity, l.state, l.replay_count, l.changed_at, l.changed_by'
-_GIVEN = 'unnest(%s::text[], %s::text[], %s::int[], %s::bigint[]) AS s(topic, topic_id, partition, "offset")'
-_SAME = (
+# The pieces of statements about letters that are given as columns; the table is `l`.
+COLUMNS = sql.SQL(
+    'l.topic, l.topic_id, l.partition, l."offset", l.entity, l.state, l.replay_count, l.changed_at, l.changed_by'
+)
+KEY = sql.SQL('l.topic, l.topic_id, l.partition, l."offset"')
+GIVEN = sql.SQL('unnest(%s::text[], %s::text[], %s::int[], %s::bigint[]) AS s(topic, topic_id, partition, "offset")')
+SAME = sql.SQL(
     'l.topic = s.topic AND l.topic_id = s.topic_id AND l.partition = s.partition AND l."offset" = s."offset"'
 )
 
@@ -31,24 +35,20 @@ class Rows:
     def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
         self._connection = connection
         table = sql.Identifier(schema, "letter")
-        self._select = sql.SQL(f"SELECT {_COLUMNS} FROM {{}} AS l JOIN {_GIVEN} ON {_SAME}").format(table)
-        self._topics = sql.SQL(
-            "SELECT DISTINCT topic FROM {} WHERE %(all)s OR entity = ANY(%(entities)s)"
-        ).format(table)
+        self._select = sql.SQL("SELECT {} FROM {} AS l JOIN {} ON {}").format(COLUMNS, table, GIVEN, SAME)
+        self._topics = sql.SQL("SELECT DISTINCT topic FROM {} WHERE %s OR entity = ANY(%s)").format(table)
         self._open = sql.SQL(
-            'SELECT topic, topic_id, partition, "offset" FROM {} AS l WHERE l.state = %s AND l.topic = ANY(%s) '
-            'AND (topic, topic_id, partition, "offset") > (%s, %s, %s, %s) '
-            'ORDER BY topic, topic_id, partition, "offset" LIMIT %s'
-        ).format(table)
+            "SELECT {key} FROM {table} AS l WHERE l.state = %s AND l.topic = ANY(%s) AND ({key}) > (%s, %s, %s, %s) "
+            "ORDER BY {key} LIMIT %s"
+        ).format(key=KEY, table=table)
         self._discard = sql.SQL(
-            f"UPDATE {{}} AS l SET state = %s, changed_at = now(), changed_by = %s FROM {_GIVEN} "
-            f"WHERE {_SAME} AND l.state = %s"
-        ).format(table)
+            "UPDATE {} AS l SET state = %s, changed_at = now(), changed_by = %s FROM {} WHERE {} AND l.state = %s"
+        ).format(table, GIVEN, SAME)
 
     def topics(self, entities: frozenset[str]) -> list[str]:
         """Topics that have rows; also of entities that are declared no more. No entities: of all."""
-        params = {"all": not entities, "entities": sorted(entities)}
-        return sorted(topic for (topic,) in self._connection.execute(self._topics, params).fetchall())
+        rows = self._connection.execute(self._topics, (not entities, sorted(entities))).fetchall()
+        return sorted(topic for (topic,) in rows)
 
     def open(self, topics: Sequence[str]) -> Iterator[list[Origin]]:
         """The letters that are still refused, page by page."""
@@ -74,7 +74,7 @@ class Rows:
 
 
 def columns(origins: Sequence[Origin]) -> tuple[list[str], list[str], list[int], list[int]]:
-    """Origins as the parameters of an `unnest`."""
+    """Origins as the parameters of GIVEN."""
     return (
         [origin.topic for origin in origins],
         [origin.topic_id for origin in origins],
@@ -84,7 +84,7 @@ def columns(origins: Sequence[Origin]) -> tuple[list[str], list[str], list[int],
 
 
 def letter_row(row: Sequence[Any]) -> LetterRow:
-    """A row of the table's columns in their order."""
+    """A row of COLUMNS."""
     return LetterRow(Origin(*row[:4]), *row[4:])
 
 

@@ -64,6 +64,10 @@ class Scan:
                 if row.state == REFUSED and self._filters.admits(item):
                     yield item
 
+    def again(self) -> None:
+        """Give every letter once more."""
+        self.known.untake()
+
     def learn(self, meter: Meter | None = None) -> None:
         """The first pass."""
         for messages in self._read("reading", meter):

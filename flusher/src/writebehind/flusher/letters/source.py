@@ -110,9 +110,9 @@ class DeadLetters:
         source = f"{name}/{message.partition()}/{message.offset()}"
         try:
             letter = parse(message.key(), message.value(), headers, source)
-            if letter.letter.origin.topic != topic:
-                raise NotALetter("it is of another topic's record")
         except NotALetter:
+            letter = None
+        if letter is None or letter.letter.origin.topic != topic:
             self.foreign[name] = self.foreign.get(name, 0) + 1
             return None
         return letter

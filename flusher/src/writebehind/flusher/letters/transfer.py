@@ -112,7 +112,9 @@ class Importer:
             headers: Any = list(message.headers)
             topic = naming.dead_letter_topic(message.letter.origin.topic)
             with self._broker.told(f"{topic} cannot be written", self._producer.poll):
-                self._producer.produce(topic, message.value, message.key, headers=headers, on_delivery=self._on_delivery)
+                self._producer.produce(
+                    topic, message.value, message.key, headers=headers, on_delivery=self._on_delivery
+                )
         left = self._producer.flush(DELIVERY_S + 5)
         if left or self._failed is not None:
             said = "no answer" if self._failed is None else self._failed.name()

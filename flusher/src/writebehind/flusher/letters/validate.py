@@ -70,7 +70,9 @@ class Validator:
         if letter.origin.topic != naming.topic(self._prefix, declaration.name):
             return f"tampered with: {letter.origin.topic} is not the topic of {declaration.name}"
         if not _same_table(letter.table, declaration):
-            return f"tampered with, or {declaration.name} has moved: its table was {letter.table}, now {declaration.table}"
+            return (
+                f"tampered with, or {declaration.name} has moved: its table was {letter.table}, now {declaration.table}"
+            )
         return None
 
     def _read(self, origin: Origin, declaration: Declaration, message: Message) -> Valid | Rejected:

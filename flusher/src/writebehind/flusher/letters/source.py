@@ -77,11 +77,8 @@ class DeadLetters:
             return
         with self._broker.told(f"{name} cannot be read", self._consumer.poll):
             self._consumer.assign([TopicPartition(name, number, bounds[number][0]) for number in left])
-            try:
-                while left:
-                    yield self._take(left, self._consume(name))
-            finally:
-                self._consumer.unassign()
+            while left:
+                yield self._take(left, self._consume(name))
 
     def _consume(self, name: str) -> list[KafkaMessage]:
         first = self._consumer.poll(ANSWER_S)
@@ -102,7 +99,8 @@ class DeadLetters:
                 taken.append(message)
             if error is not None or offset >= left[number] - 1:
                 del left[number]
-                self._consumer.pause([TopicPartition(message.topic() or "", number)])  # letters may still come in
+                # Letters may still come in. Not pause(): it outlives the assignment, and the next pass gets nothing.
+                self._consumer.incremental_unassign([TopicPartition(message.topic() or "", number)])
         return taken
 
     def _parse(self, name: str, topic: str, message: KafkaMessage) -> Message | None:

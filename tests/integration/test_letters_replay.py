@@ -26,9 +26,7 @@ def test_a_dry_run_says_what_a_replay_does_and_a_second_replay_does_nothing(
         done = made.run("replay", "--apply", "--json")
         assert (done.code, done.summary) == (1, dry.summary)
         assert done.summary == {"applied": 30, "refused": 1}
-        expected = {
-            (key,): {"hits": 10, "high": 27 + key, "low": None, "note": f"n{27 + key}"} for key in range(3)
-        }
+        expected = {(key,): {"hits": 10, "high": 27 + key, "low": None, "note": f"n{27 + key}"} for key in range(3)}
         assert made.world.rows(Counter) == expected
         again = made.run("replay", "--apply", "--json")
         assert (again.code, again.summary) == (1, {"refused": 1})

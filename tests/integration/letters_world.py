@@ -80,7 +80,10 @@ class Letters:
         change: dict[str, Any] | None = None,
         **patch: Any,
     ) -> str:
-        """A letter of a write; an empty patch is a delete. `change` overrides what the message says. Gives its place."""
+        """A letter of a write; an empty patch is a delete. `change` overrides what the message says.
+
+        Gives its place.
+        """
         declaration = declaration_of(cls)
         wire_key = declaration.check_key(key)
         fields = declaration.check_patch(patch) if patch else []

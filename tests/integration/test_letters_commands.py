@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.integration.flusher_entities import Counter, Strict
 from tests.integration.flusher_process import TIMEOUT_S, run_command, wait_until
-from tests.integration.letters_world import CAUSE, Letters, letters
+from tests.integration.letters_world import Letters, letters
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared import naming
 from writebehind.shared.letter import UNREADABLE, Cause
@@ -27,7 +27,7 @@ UNREAD = Cause(
     1,
     "2026-03-01T00:00:00+00:00",
     "2026-03-01T00:00:00+00:00",
-)  # noqa: E501
+)
 
 
 def listed(made: Letters, *arguments: str) -> list[str]:

@@ -23,7 +23,6 @@ from writebehind.shared.record import KEYS
 from writebehind.shared.settings import Settings
 from writebehind.shared.statement import Statements
 
-from ..batch import Batch
 from ..database import Writer, connect
 from ..packed import pack
 from ..preflight import Prepared
@@ -127,11 +126,11 @@ class Applier:
         return results
 
     def _write(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> None:
-        batch = Batch(self._topic, rows=[letter.row for letter in letters])
+        rows = [letter.row for letter in letters]
         tombstones: dict[str, int] = {}
         if self._declaration.strategy.deletes:
-            tombstones = self._writer._tombstones(connection, batch)  # pyright: ignore[reportPrivateUsage]
-        folded = fold(self._declaration, batch.rows, tombstones)
+            tombstones = self._writer._tombstones(connection, rows)  # pyright: ignore[reportPrivateUsage]
+        folded = fold(self._declaration, rows, tombstones)
         self._writer._apply(connection, folded)  # pyright: ignore[reportPrivateUsage]
 
     def _judge(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> Results:

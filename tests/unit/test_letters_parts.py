@@ -47,7 +47,7 @@ def valid(key: int, version: int, mask: int) -> Valid:
 def test_filters_admit_what_meets_every_group() -> None:
     row = LetterRow(ORIGIN, "thing", "refused", 0, NOW, "test")
     item = Item(ORIGIN, row, message())
-    for given, admitted in (
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({}, True),
         ({"entities": ["thing"], "reasons": ["CHECKVIOLATION"], "keys": ["1"], "states": ["refused"]}, True),
         ({"reasons": ["23514"]}, True),
@@ -58,7 +58,8 @@ def test_filters_admit_what_meets_every_group() -> None:
         ({"letters": ["t.thing/0/8"]}, False),
         ({"since": "2026-01-10T00:00:00"}, True),
         ({"until": "2026-01-10T00:00:00"}, False),
-    ):
+    ]
+    for given, admitted in cases:
         assert filters.build(now=NOW, **given).admits(item) is admitted, given
     assert not filters.build(now=NOW).admits(Item(ORIGIN, None, message())), "void ones only when asked for"
     assert filters.build(now=NOW, void=True).admits(Item(ORIGIN, None, message()))

@@ -105,6 +105,7 @@ def test_only_the_data_is_a_letters_own_fault() -> None:
 
 
 def test_an_export_comes_back_byte_for_byte_or_not_at_all() -> None:
+    line = b""
     for given in (message(), message(key=None, value=None)):
         line = ndjson.encode(Item(ORIGIN, None, given), given)
         back = ndjson.decode(line, "here")

@@ -15,12 +15,16 @@ from writebehind.shared.errors import ConfigurationError, WritebehindError
 from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
+from .letters.cli import app as letters
+
 app = typer.Typer(
     name="writebehind",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they hold the settings' secrets
     help="Write-behind caching on Postgres, Redis/Valkey and Kafka.",
 )
+
+app.add_typer(letters, name="letters")
 
 WATCH_INTERVAL_S = 2.0
 

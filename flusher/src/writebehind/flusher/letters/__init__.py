@@ -1,0 +1,1 @@
+"""`writebehind letters`: what became of records that were skipped, and bringing them in after all."""

@@ -21,6 +21,7 @@ from confluent_kafka.admin._resource import ResourceType
 from tests.integration.producer_world import Player, Through, Visit, World, world
 from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, ClientClosed, ConfigurationError, InvalidWrite, PartlyFailed
+from writebehind.shared import bookkeeping
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +39,8 @@ async def test_a_write_is_in_the_cache_and_on_the_topic_when_the_call_returns(he
     assert (key, row[1], row[4:]) == ("42", receipt.version, (42, "Ada", None, None, None, 7, None))
     assert (receipt.topic, receipt.offset, receipt.key) == (here.topic(Player), 0, "42")
     entry = here.entry(Player, "42")
-    assert (entry["name"], entry["best"], entry["#p"], entry["#v"]) == ("Ada", "7", "1", str(receipt.version))
+    kept = bookkeeping.of(entry)
+    assert (entry["name"], entry["best"], kept.pending, kept.version) == ("Ada", "7", 1, receipt.version)
 
 
 async def test_a_partial_entry_is_overlaid_on_the_row(here: World) -> None:
@@ -50,7 +52,8 @@ async def test_a_partial_entry_is_overlaid_on_the_row(here: World) -> None:
         assert (found.name, found.score, found.best) == ("new", 10, 50)
         again = await client.get(Player, 1)  # filled: from the cache alone
         assert again == found
-    assert here.entry(Player, "1")["#c"] == "1"
+    kept = bookkeeping.of(here.entry(Player, "1"))
+    assert (kept.complete, kept.row_exists) == (True, True)
 
 
 async def test_the_first_increment_loads_the_base_and_later_ones_do_not(here: World) -> None:

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 from writebehind.embedded import Isolation
 from writebehind.producer.overlay import fill_patch, overlay
+from writebehind.shared import bookkeeping
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.entity import Entity, Key, Max, Sum, WriteBehind
 from writebehind.shared.fold import Settlement
@@ -201,7 +202,7 @@ class ScriptsMachine(RuleBasedStateMachine):
 
     def settle(self, flushed: list[Record]) -> bool:
         generations = sorted({record.generation for record in flushed})
-        self.foreign |= any(not g or g != int(self.entry().get("#g", "0")) for g in generations)
+        self.foreign |= any(not g or g != bookkeeping.of(self.entry()).generation for g in generations)
         groups = [[record for record in flushed if record.generation == generation] for generation in generations]
         sums = [[record.patch[SCORE] for record in group if SCORE in record.patch] for group in groups]
         settlement = Settlement(
@@ -228,7 +229,7 @@ class ScriptsMachine(RuleBasedStateMachine):
 
     def look(self) -> Item | None:
         entry = self.entry()
-        row = None if "#c" in entry or self.row is None else self.row.selected()
+        row = None if bookkeeping.is_complete(entry) or self.row is None else self.row.selected()
         found = overlay(DECLARATION, (1,), entry, row)
         assert found is None or isinstance(found, Item)
         return found
@@ -243,24 +244,23 @@ class ScriptsMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_pending_entry_does_not_expire(self) -> None:
-        if "#p" in self.entry():
+        if bookkeeping.of(self.entry()).pending:
             assert self.client.pttl(self.key) == -1
 
     @invariant()
     def with_nothing_to_flush_nothing_is_pending_and_reads_show_the_row(self) -> None:
         if not self.log:
-            assert "#p" not in self.entry()
+            assert not bookkeeping.of(self.entry()).pending
             self.compare(self.look(), self.row, exact=True)
 
     @invariant()
     def reads_show_the_row_and_all_that_is_pending(self) -> None:
-        entry = self.entry()
-        generation = int(entry.get("#g", "0"))
-        known = all(record.applied and record.generation == generation for record in self.log)
-        if "#x" not in entry:
+        kept = bookkeeping.of(self.entry())
+        known = all(record.applied and record.generation == kept.generation for record in self.log)
+        if not kept.tainted:
             self.foreign = False
         if known and not self.foreign:
-            self.compare(self.look(), self.truth(), exact="#x" not in entry)
+            self.compare(self.look(), self.truth(), exact=not kept.tainted)
 
     def compare(self, found: Item | None, expected: Row | None, *, exact: bool) -> None:
         if expected is None:

@@ -40,9 +40,17 @@ class Bookkeeping:
         return self.version > 0 or self.complete
 
 
+ABSENT = Bookkeeping(0, 0, False, True, False, 0, {}, {}, None, None)
+
+
 def is_complete(fields: Mapping[str, str]) -> bool:
     """Whether an entry, as `HGETALL` gives it, says all there is to say: it needs no row."""
     return fields.get(FIELD, "")[33:34] in ("c", "n", "C", "N")
+
+
+def of(fields: Mapping[str, str]) -> Bookkeeping:
+    """An entry's, or an absent one's. `fields` as `HGETALL` gives them."""
+    return read(fields[FIELD]) if FIELD in fields else ABSENT
 
 
 def read(header: str) -> Bookkeeping:

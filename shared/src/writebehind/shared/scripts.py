@@ -16,7 +16,6 @@ import msgspec
 
 from .bookkeeping import short_names
 from .declaration import Declaration
-from .entity import Merge
 from .fold import Settlement
 from .kinds import CACHE_NULL
 from .record import GENERATION, KEYS, MASK, VERSION, Row
@@ -119,10 +118,9 @@ class EntityScripts:
         for row in rows:
             values = row[KEYS + len(self._declaration.keys) :]
             touched = [c for c in self._declaration.fields if row[MASK] & c.bit]
-            undo = [part for c in touched if c.merge is not Merge.SUM for part in (c.position + 1, False, False)]
             patch = [(c.position, _sum(values[c.position], c.kind.to_cache)) for c in touched]
-            # A delete's note starts with whether the entry was complete.
-            writes.append((Applied(row[VERSION], row[GENERATION], undo if touched else [False]), patch))
+            nothing = [False] * (1 + len(touched))  # neither bookkeeping nor values
+            writes.append((Applied(row[VERSION], row[GENERATION], nothing), patch))
         return self.undo(keys, writes)
 
     def lease(self, keys: Sequence[str], *, token: str, lease_us: int) -> Call:

@@ -10,7 +10,7 @@
 -- fields: up to 64 characters, a hash is stored in half the memory.
 --
 -- An entry of which only a lease is known has version 0 and holds parts. This file is put in front of the scripts.
-local call, sub, find, gmatch, format = redis.call, string.sub, string.find, string.gmatch, string.format
+local call, sub, find, byte, gmatch, format = redis.call, string.sub, string.find, string.byte, string.gmatch, string.format
 
 local ZERO = '0000000000000000'
 local CLEAN = 34  -- the length of a header without pending writes, marks, lease
@@ -21,6 +21,8 @@ end
 
 -- Where the parts after the pending count begin, with their blank, and the count.
 local function pending_of(header)
+  local digit, after = byte(header, CLEAN + 1, CLEAN + 2)
+  if after == 32 then return digit - 48, CLEAN + 2 end  -- most entries have less than ten
   local stop = find(header, ' ', CLEAN, true) or #header + 1
   return tonumber(sub(header, CLEAN + 1, stop - 1)) or 0, stop
 end

@@ -7,7 +7,7 @@
 --          its Last fields
 --
 -- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
--- then exact.
+-- then exact. Not so while a delete is pending, or was since the entry was clean: such an entry is left as it is.
 local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
 
 local function by_index(pairs_of)
@@ -38,6 +38,6 @@ end
 
 for at = 1, #KEYS do
   local entry = read(call('HGET', KEYS[at], '#'))
-  if entry.tainted and entry.pending > 0 then heal(KEYS[at], entry, rows[at]) end
+  if entry.tainted and entry.pending > 0 and not entry.delete then heal(KEYS[at], entry, rows[at]) end
 end
 return 1

@@ -5,7 +5,8 @@
 -- ARGV[2]  msgpack, per key: {version, generation, patch, undo}; patch as for write.lua, undo as write.lua gave it
 --
 -- The entry is tainted: when nothing is pending any more it is deleted, so whatever could not be told apart here mends itself.
--- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both.
+-- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both,
+-- and so does '#u:VERSION:' for what a delete found.
 -- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
 local fields, writes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 
@@ -40,11 +41,17 @@ local function undo_field(key, entry, version, field, value, mark)
   end
 end
 
-local function undo_sum(key, entry, field, delta)
+local function undo_sum(key, entry, field, delta, old)
   local name, id, back = field[1], field[6], negate(delta)
-  local current = call('HGET', key, name)
-  if current and current ~= '\0' then call('HSET', key, name, add(current, back)) end
-  if entry.sums[id] then entry.sums[id] = add(entry.sums[id], back) end
+  local current, held = call('HGET', key, name), entry.sums[id]
+  held = held and add(held, back)
+  entry.sums[id] = held or nil
+  if not current or current == '\0' then return end
+  if not old and held and not find(held, '[1-9]') then
+    call('HDEL', key, name)  -- there was nothing, and no other delta is pending
+  else
+    call('HSET', key, name, add(current, back))
+  end
 end
 
 local function undo_patch(key, entry, version, patch, undo)
@@ -53,20 +60,41 @@ local function undo_patch(key, entry, version, patch, undo)
     local field, value, old = fields[patch[at]], patch[at + 1], undo[at / 2 + 1.5]
     local merge = field[2]
     if merge == 'sum' then
-      undo_sum(key, entry, field, value)
+      undo_sum(key, entry, field, value, old)
     elseif merge == 'last' or pick(old, value, merge, field[3]) ~= old then
       undo_field(key, entry, version, field, old, marks[field[6]])
     end
   end
 end
 
+-- What an entry held before a delete and those before it that were undone since.
+local function held_before(key, old)
+  local holds, deleted = old.holds, old.delete
+  while deleted do
+    local note = call('HGET', key, '#u:' .. deleted .. ':')
+    if not note then break end
+    holds, deleted = string.match(note, '^(.)(%d*)$')
+    deleted = deleted ~= '' and deleted
+  end
+  return holds, deleted
+end
+
 local function undo_delete(key, entry, version, undo)
-  if entry.delete ~= version then return end
   local old = read(undo[1])
-  entry.delete, entry.holds = false, old.holds
+  local holds, deleted = held_before(key, old)
+  local newest = entry.delete == version
   for index = 1, #fields do
     local field, value = fields[index], undo[index + 1]
-    if value and call('HSETNX', key, field[1], value) == 1 then entry.marks[field[6]] = old.marks[field[6]] end
+    if field[2] ~= 'sum' then
+      undo_field(key, entry, version, field, value, old.marks[field[6]])
+    elseif value and value ~= '\0' and newest then
+      call('HSET', key, field[1], add(value, call('HGET', key, field[1]) or '0'))
+    end
+  end
+  if newest then
+    entry.holds, entry.delete = holds, deleted
+  else
+    call('HSET', key, '#u:' .. version .. ':', holds .. (deleted or ''))
   end
 end
 

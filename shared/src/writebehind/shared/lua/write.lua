@@ -137,7 +137,10 @@ local function delete(key)
   local entry, version, generation, version_text, generation_text = read(found[1]), stamp(found[1])
   local pending = entry.pending
   entry.version, entry.generation, entry.pending = version_text, generation_text, pending + 1
-  entry.holds, entry.delete, entry.marks = 'n', version_text, {}
+  entry.holds, entry.delete = 'n', version_text
+  for index = 1, #fields do
+    if fields[index][2] ~= 'sum' then entry.marks[fields[index][6]] = version_text end
+  end
   call('HDEL', key, unpack(every_name))
   changes[2] = written(entry, fields)
   return store(key, found, 2, pending, version, generation)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -21,7 +22,7 @@ from confluent_kafka.admin._resource import ResourceType
 from tests.integration.producer_world import Player, Through, Visit, World, world
 from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, ClientClosed, ConfigurationError, InvalidWrite, PartlyFailed
-from writebehind.shared import bookkeeping
+from writebehind.shared import bookkeeping, naming
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +55,15 @@ async def test_a_partial_entry_is_overlaid_on_the_row(here: World) -> None:
         assert again == found
     kept = bookkeeping.of(here.entry(Player, "1"))
     assert (kept.complete, kept.row_exists) == (True, True)
+
+
+async def test_an_entry_stays_in_the_small_encoding_while_it_is_filled_and_written(here: World) -> None:
+    async with AsyncClient.open(here.settings) as client:
+        await client.add(Player, 1, score=2)  # leased, filled, written
+        await client.update(Player, 1, name="Ada", best=7, score=5)
+    with redis.Redis.from_url(here.settings.cache.url.get_secret_value(), decode_responses=True) as cache:
+        key = naming.cache_key(here.settings.cache.prefix, "player", "1")
+        assert cache.object("ENCODING", key) == "listpack"
 
 
 async def test_the_first_increment_loads_the_base_and_later_ones_do_not(here: World) -> None:

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from writebehind.shared import naming
+from writebehind.shared.bookkeeping import short_names
 from writebehind.shared.declaration import Declaration, declaration_of
 from writebehind.shared.entity import Entity
 from writebehind.shared.record import Codec
@@ -98,19 +99,17 @@ def prefill_cache(load: Load, url: str) -> None:
     client = redis.Redis.from_url(url)
     pipeline = client.pipeline(transaction=False)
     pending = Counter(load.keys)
+    marks = "".join(short_names([column.name for column in load.declaration.fields]))
     written: dict[int, tuple[Any, ...]] = {}
     for row in load.rows():
         written[row[4]] = row
     for key, (_, version, generation, _, _, name, score, _) in written.items():
         fields: dict[Any, Any] = {
-            "#v": version,
-            "#g": generation,
-            "#p": pending[key],
+            "#": f"{version:016d} {generation:016d}p{pending[key]} ={marks}",
             "name": name,
             "score": score,
             "updated_at": "2026-01-01T00:00:00.000000+00:00",
         }
-        fields |= {"~name": version, "~score": version, "~updated_at": version}
         pipeline.hset(naming.cache_key("wb", load.declaration.name, str(key)), mapping=fields)
         if len(pipeline) >= 1000:
             pipeline.execute()

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_world import World
 from writebehind.producer import Client, load_settings
+from writebehind.shared import bookkeeping
 from writebehind.shared.entity import Entity
 
 
@@ -25,9 +26,9 @@ def client(w: World) -> Iterator[Client]:
         yield opened
 
 
-def pending(w: World, cls: type[Entity], keys: Iterable[Any]) -> list[str | None]:
+def pending(w: World, cls: type[Entity], keys: Iterable[Any]) -> list[int]:
     """Each entry's count of pending writes."""
-    return [w.hash(cls, key).get("#p") for key in keys]
+    return [bookkeeping.of(w.hash(cls, key)).pending for key in keys]
 
 
 def settled(w: World, cls: type[Entity], keys: Iterable[Any]) -> bool:

@@ -12,6 +12,7 @@ from tests.integration.flusher_entities import Counter, Item
 from tests.integration.flusher_producer import client, pending, settled, shown
 from tests.integration.flusher_world import World, through, world
 from writebehind.embedded.isolation import Isolation
+from writebehind.shared import bookkeeping
 from writebehind.shared.entity import Entity
 
 
@@ -27,13 +28,13 @@ def test_pending_writes_are_settled_and_entries_expire_again(writebehind_isolate
             c.update(Counter, key, note="new")
             c.add(Counter, key, hits=5)
             c.add(Counter, key, hits=1)
-        assert pending(w, Counter, (1, 2, 3)) == ["3", "3", "3"]
+        assert pending(w, Counter, (1, 2, 3)) == [3, 3, 3]
         assert [w.cache.pttl(entry) for entry in entries] == [-1, -1, -1]
         w.flusher()
         wait_settled(w, Counter, 1, 2, 3)
         assert w.rows(Counter)[1,] == {"hits": 16, "high": None, "low": None, "note": "new"}
-        marks = {name for key in (1, 2, 3) for name in w.hash(Counter, key) if name.startswith(("~", "+"))}
-        assert marks == set()
+        kept = [bookkeeping.of(w.hash(Counter, key)) for key in (1, 2, 3)]
+        assert [(each.marks, each.sums) for each in kept] == [({}, {})] * 3
         assert [shown(c, key).hits for key in (1, 2, 3)] == [16, 26, 6]
 
 
@@ -58,21 +59,24 @@ def test_an_entry_that_is_never_clean_is_healed(writebehind_isolated: Isolation,
         w.cache.delete(entry)
         c.add(Counter, 1, hits=7)
         # A write of 100 that is in the cache and not in Kafka yet: the entry does not become clean.
-        for name, value in (("#p", 1), ("hits", 100), ("+hits", 100)):
-            w.cache.hincrby(entry, name, value)
+        w.cache.hincrby(entry, "hits", 100)
+        kept = bookkeeping.of(w.hash(Counter, 1))
+        [(short, unsettled)] = kept.sums.items()
+        header = f"{kept.version:016d} {kept.generation:016d}c{kept.pending + 1} +{short}{int(unsettled) + 100}"
+        w.cache.hset(entry, bookkeeping.FIELD, header)
         w.flusher()
         w.wait_flushed()
-        w.wait(lambda: w.cache.hget(entry, "#x"), "the entry to be known as tainted")
+        w.wait(lambda: bookkeeping.of(w.hash(Counter, 1)).tainted, "the entry to be known as tainted")
         assert w.cache.hget(entry, "hits") == "107"
 
         def healed() -> bool:
             w.put(Counter, 2, hits=1)  # healing goes along with commits
             w.send()
-            return not w.cache.hexists(entry, "#x")
+            return not bookkeeping.of(w.hash(Counter, 1)).tainted
 
         w.wait(healed, "the entry to be healed")
         assert w.cache.hget(entry, "hits") == "112"
-        w.put(Counter, 1, hits=100, generation=int(w.cache.hget(entry, "#g") or 0))
+        w.put(Counter, 1, hits=100, generation=kept.generation)
         w.wait_flushed()
         wait_settled(w, Counter, 1)
         assert shown(c, 1).hits == w.rows(Counter)[1,]["hits"] == 112

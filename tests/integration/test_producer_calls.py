@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -21,6 +22,7 @@ from confluent_kafka.admin._resource import ResourceType
 from tests.integration.producer_world import Player, Through, Visit, World, world
 from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, ClientClosed, ConfigurationError, InvalidWrite, PartlyFailed
+from writebehind.shared import bookkeeping, naming
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +40,8 @@ async def test_a_write_is_in_the_cache_and_on_the_topic_when_the_call_returns(he
     assert (key, row[1], row[4:]) == ("42", receipt.version, (42, "Ada", None, None, None, 7, None))
     assert (receipt.topic, receipt.offset, receipt.key) == (here.topic(Player), 0, "42")
     entry = here.entry(Player, "42")
-    assert (entry["name"], entry["best"], entry["#p"], entry["#v"]) == ("Ada", "7", "1", str(receipt.version))
+    kept = bookkeeping.of(entry)
+    assert (entry["name"], entry["best"], kept.pending, kept.version) == ("Ada", "7", 1, receipt.version)
 
 
 async def test_a_partial_entry_is_overlaid_on_the_row(here: World) -> None:
@@ -50,7 +53,17 @@ async def test_a_partial_entry_is_overlaid_on_the_row(here: World) -> None:
         assert (found.name, found.score, found.best) == ("new", 10, 50)
         again = await client.get(Player, 1)  # filled: from the cache alone
         assert again == found
-    assert here.entry(Player, "1")["#c"] == "1"
+    kept = bookkeeping.of(here.entry(Player, "1"))
+    assert (kept.complete, kept.row_exists) == (True, True)
+
+
+async def test_an_entry_stays_in_the_small_encoding_while_it_is_filled_and_written(here: World) -> None:
+    async with AsyncClient.open(here.settings) as client:
+        await client.add(Player, 1, score=2)  # leased, filled, written
+        await client.update(Player, 1, name="Ada", best=7, score=5)
+    with redis.Redis.from_url(here.settings.cache.url.get_secret_value(), decode_responses=True) as cache:
+        key = naming.cache_key(here.settings.cache.prefix, "player", "1")
+        assert cache.object("ENCODING", key) == "listpack"
 
 
 async def test_the_first_increment_loads_the_base_and_later_ones_do_not(here: World) -> None:

@@ -19,6 +19,7 @@ from tests.integration.producer_world import ENTITIES, Player, Through, Visit, W
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Shed, Unknown
+from writebehind.shared import bookkeeping
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60.0
@@ -116,7 +117,7 @@ async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Stack) -
         with flusher(here):  # the older record must not overwrite the newer name, and its increment counts
             await client.update(Through, 1, count=10, timeout_s=TIMEOUT_S)
             await eventually(lambda: here.execute("SELECT name, count FROM throughs"), [("new", 16)])
-            await eventually(lambda: here.entry(Through, "1").get("#p"), None)
+            await eventually(lambda: bookkeeping.of(here.entry(Through, "1")).pending, 0)
             shown = await client.get(Through, 1)
             assert shown is not None
             assert (shown.name, shown.count) == ("new", 16)
@@ -141,8 +142,8 @@ async def test_a_refused_record_is_taken_back_from_the_cache(stack: Stack) -> No
             found = await client.get(Player, 1)
             assert found is not None
             assert (found.name, found.score) == ("stays", 1)
-        entry = here.entry(Player, "1")
-        assert (entry["#p"], entry["#x"]) == ("1", "1")
+        kept = bookkeeping.of(here.entry(Player, "1"))
+        assert (kept.pending, kept.tainted) == (1, True)
 
 
 async def test_while_the_cache_is_down_writes_go_on_and_few_of_them_wait(stack: Stack) -> None:
@@ -163,7 +164,7 @@ async def test_while_the_cache_is_down_writes_go_on_and_few_of_them_wait(stack: 
                 stack.valkey.start()
             last = await client.update(Player, 1, score=1)
             assert await last.flushed(TIMEOUT_S)
-            await eventually(lambda: here.entry(Player, "1").get("#p"), None)
+            await eventually(lambda: bookkeeping.of(here.entry(Player, "1")).pending, 0)
             healed = await client.get(Player, 1)
             assert healed is not None
             assert (healed.score, healed.name) == (42, "n39")
@@ -181,7 +182,7 @@ async def test_a_cache_that_loses_everything_costs_no_increment_and_is_right_aga
                 for receipt in last:
                     assert await receipt.flushed(TIMEOUT_S)
             assert here.execute("SELECT DISTINCT score, best FROM players") == [(21, 19)]
-            await eventually(lambda: {here.entry(Player, str(key)).get("#p") for key in range(10)}, {None})
+            await eventually(lambda: {bookkeeping.of(here.entry(Player, str(key))).pending for key in range(10)}, {0})
             found = await client.get_many(Player, list(range(10)))
             assert {(player.score, player.best) for player in found.values()} == {(21, 19)}
 
@@ -221,7 +222,7 @@ async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Stack) -> 
             try:
                 await client.update(Player, 2, name="no base needed")
                 await client.update(Player, 3, score=5)  # its base cannot be had: the cache is left alone
-                assert here.entry(Player, "3").get("#v") is None
+                assert not bookkeeping.of(here.entry(Player, "3")).present
                 with pytest.raises(DatabaseDown):
                     await client.get(Player, 4)
             finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from writebehind.shared.bookkeeping import is_complete
 from writebehind.shared.declaration import Column, Declaration
 from writebehind.shared.entity import Entity, Merge
 from writebehind.shared.kinds import CACHE_NULL
@@ -21,13 +22,13 @@ def overlay(declaration: Declaration, key: Sequence[Any], fields: Mapping[str, s
     What neither holds (a row whose insert is pending) shows its declared default, else None.
     """
     values: dict[str, Any] = {column.name: value for column, value in zip(declaration.keys, key, strict=True)}
-    known = row is not None
+    known, partial = row is not None, not is_complete(fields)
     for column in declaration.fields:
         text = fields.get(column.name)
         if text is not None:
             known = True
             value = None if text == CACHE_NULL else column.kind.from_cache(text)
-            if row is not None and "#c" not in fields:
+            if row is not None and partial:
                 value = _combine(column, value, column.loaded(row[column.position]))
         elif row is not None:
             value = column.loaded(row[column.position])

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from .bookkeeping import short_names
 from .declaration import Declaration
-from .entity import Merge
 from .fold import Settlement
 from .kinds import CACHE_NULL
 from .record import GENERATION, KEYS, MASK, VERSION, Row
@@ -34,7 +34,7 @@ class Script:
     @classmethod
     def read(cls, name: str) -> Script:
         folder = files("writebehind.shared") / "lua"
-        text = (folder / "decimal.lua").read_text() + "\n" + (folder / f"{name}.lua").read_text()
+        text = "\n".join((folder / f"{part}.lua").read_text() for part in ("decimal", "entry", name))
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -82,18 +82,6 @@ class Entry:
     fields: dict[str, str]
     granted: bool
 
-    @property
-    def version(self) -> int:
-        return int(self.fields.get("#v", "0"))
-
-    @property
-    def present(self) -> bool:
-        return "#v" in self.fields
-
-    @property
-    def complete(self) -> bool:
-        return "#c" in self.fields
-
 
 _decode_write = msgspec.msgpack.Decoder(tuple[int, list[Applied | NeedsBase | OutOfRange]]).decode
 
@@ -108,8 +96,8 @@ class EntityScripts:
         # An order is needed for Max and Min, a range only where an increment could leave it.
         self._fields = _encode(
             [
-                [c.name, c.merge.value, c.kind.order.value, _bound(c.kind.low), _bound(c.kind.high)]
-                for c in declaration.fields
+                [c.name, c.merge.value, c.kind.order.value, _bound(c.kind.low), _bound(c.kind.high), short]
+                for c, short in zip(declaration.fields, short_names([c.name for c in declaration.fields]), strict=True)
             ]
         )
         self._ttl_ms = max(1, int(declaration.strategy.ttl_s * 1000))
@@ -121,17 +109,7 @@ class EntityScripts:
 
     def undo(self, keys: Sequence[str], writes: Sequence[tuple[Applied, Patch]]) -> Call:
         """Take writes back. `writes` pairs what `read_write` gave with the patch that was sent."""
-        sums = {c.position for c in self._declaration.sums}
-        blob = [
-            [
-                applied.version,
-                applied.generation,
-                not patch,
-                [part for position, value in patch if position in sums for part in (position + 1, value)],
-                applied.undo,
-            ]
-            for applied, patch in writes
-        ]
+        blob = [[applied.version, applied.generation, _flat(patch), applied.undo] for applied, patch in writes]
         return Call(UNDO, keys, (self._fields, _encode(blob)))
 
     def refuse(self, keys: Sequence[str], rows: Sequence[Row]) -> Call:
@@ -140,10 +118,9 @@ class EntityScripts:
         for row in rows:
             values = row[KEYS + len(self._declaration.keys) :]
             touched = [c for c in self._declaration.fields if row[MASK] & c.bit]
-            undo = [part for c in touched if c.merge is not Merge.SUM for part in (c.position + 1, False, False)]
             patch = [(c.position, _sum(values[c.position], c.kind.to_cache)) for c in touched]
-            # A delete's note starts with whether the entry was complete.
-            writes.append((Applied(row[VERSION], row[GENERATION], undo if touched else [False]), patch))
+            nothing = [False] * (1 + len(touched))  # neither bookkeeping nor values
+            writes.append((Applied(row[VERSION], row[GENERATION], nothing), patch))
         return self.undo(keys, writes)
 
     def lease(self, keys: Sequence[str], *, token: str, lease_us: int) -> Call:

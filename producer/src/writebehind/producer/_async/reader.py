@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from writebehind.shared.bookkeeping import is_complete
 from writebehind.shared.entity import Entity
 from writebehind.shared.scripts import read_entries
 from writebehind.shared.settings import Settings
@@ -35,7 +36,7 @@ class Read:
 
     @property
     def complete(self) -> bool:
-        return self.fields is not None and "#c" in self.fields
+        return self.fields is not None and is_complete(self.fields)
 
 
 class AsyncReader:
@@ -69,7 +70,7 @@ class AsyncReader:
 
     async def _load(self, target: Target, reads: Sequence[Read]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows of entries that are absent or partial; fills those for which we got the token."""
-        token = secrets.token_hex(8)
+        token = secrets.token_urlsafe(6)
         asked = [read for read in reads if read.fields is not None]
         try:
             await self._lease(target, asked, token)

@@ -112,7 +112,7 @@ class AsyncWriter:
         keys = [write.entry for write in writes]
         patches = [write.cache_patch for write in writes]
         call = target.scripts.write(
-            keys, patches, seen=self._clock.newest, token=secrets.token_hex(8), lease_us=self._lease_us
+            keys, patches, seen=self._clock.newest, token=secrets.token_urlsafe(6), lease_us=self._lease_us
         )
         sent_us = _now_us()
         try:

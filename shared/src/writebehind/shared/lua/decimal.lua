@@ -52,8 +52,7 @@ end
 -- The sum of two decimals, keeping the larger number of decimal places, as Postgres does.
 local function add(a, b)
   if #a <= 15 and #b <= 15 and not string.find(a, '.', 1, true) and not string.find(b, '.', 1, true) then
-    local sum = tonumber(a) + tonumber(b)
-    return sum == 0 and '0' or string.format('%.0f', sum)
+    return string.format('%d', tonumber(a) + tonumber(b))
   end
   local a_negative, a_whole, a_fraction = parse(a)
   local b_negative, b_whole, b_fraction = parse(b)
@@ -73,7 +72,8 @@ end
 local function less(a, b, order)
   if order == 'f' then return tonumber(a) < tonumber(b) end
   if order == 's' then return a < b end
-  if #a <= 15 and #b <= 15 and not string.find(a, '.', 1, true) and not string.find(b, '.', 1, true) then
+  -- Of two whole numbers one may be long: what is lost of it does not carry it past a short one.
+  if (#a <= 15 or #b <= 15) and not string.find(a, '.', 1, true) and not string.find(b, '.', 1, true) then
     return tonumber(a) < tonumber(b)
   end
   local a_negative, a_whole, a_fraction = parse(a)
@@ -93,8 +93,4 @@ local function pick(current, candidate, merge, order)
   if not current or current == '\0' then return candidate end
   if merge == 'max' then return less(current, candidate, order) and candidate or current end
   return less(candidate, current, order) and candidate or current
-end
-
-local function text(number)
-  return string.format('%.0f', number)
 end

@@ -7,30 +7,37 @@
 --          its Last fields
 --
 -- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
--- then exact.
+-- then exact. Not so while a delete is pending, or was since the entry was clean: such an entry is left as it is.
 local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
-for at, key in ipairs(KEYS) do
-  local found = redis.call('HMGET', key, '#x', '#p')
-  if found[1] and found[2] then
-    local exists, values = rows[at][1], {}
-    local versions = {}
-    for n = 1, #rows[at][2], 2 do values[rows[at][2][n]] = rows[at][2][n + 1] end
-    for n = 1, #rows[at][3], 2 do versions[rows[at][3][n]] = rows[at][3][n + 1] end
-    for index, field in ipairs(fields) do
-      local name, merge, value = field[1], field[2], values[index]
-      local held = redis.call('HMGET', key, name, '~' .. name, '+' .. name)
-      if merge == 'sum' then
-        local base = (value and value ~= '\0') and value or '0'
-        if value or held[3] then redis.call('HSET', key, name, add(base, held[3] or '0')) end
-      elseif merge ~= 'last' then
-        if value and value ~= '\0' then redis.call('HSET', key, name, pick(held[1], value, merge, field[3])) end
-      elseif not held[2] or tonumber(held[2]) <= (versions[index] or 0) then
-        -- A mark stays until the whole entry is clean; one that the row has caught up with is no reason to keep the value.
-        if value then redis.call('HSET', key, name, value) else redis.call('HDEL', key, name) end
-      end
+
+local function by_index(pairs_of)
+  local found = {}
+  for n = 1, #pairs_of, 2 do found[pairs_of[n]] = pairs_of[n + 1] end
+  return found
+end
+
+local function heal(key, entry, row)
+  local values, versions = by_index(row[2]), by_index(row[3])
+  for index = 1, #fields do
+    local field, value = fields[index], values[index]
+    local name, merge, id = field[1], field[2], field[6]
+    local mark, held = entry.marks[id], entry.sums[id]
+    if merge == 'sum' then
+      local base = (value and value ~= '\0') and value or '0'
+      if value or held then call('HSET', key, name, add(base, held or '0')) end
+    elseif merge ~= 'last' then
+      if value and value ~= '\0' then call('HSET', key, name, pick(call('HGET', key, name), value, merge, field[3])) end
+    elseif not mark or tonumber(mark) <= (versions[index] or 0) then
+      -- A mark stays until the whole entry is clean; one that the row has caught up with is no reason to keep the value.
+      if value then call('HSET', key, name, value) else call('HDEL', key, name) end
     end
-    redis.call('HSET', key, '#c', exists and '1' or '0')
-    if ARGV[2] ~= '1' then redis.call('HDEL', key, '#x') end
   end
+  entry.holds, entry.tainted = row[1] and 'c' or 'n', ARGV[2] == '1'
+  call('HSET', key, '#', written(entry, fields))
+end
+
+for at = 1, #KEYS do
+  local entry = read(call('HGET', KEYS[at], '#'))
+  if entry.tainted and entry.pending > 0 and not entry.delete then heal(KEYS[at], entry, rows[at]) end
 end
 return 1

@@ -5,20 +5,26 @@
 --
 -- Returns msgpack {{granted, {field, value, ...}}, ...}
 local token, lease_us = ARGV[1], tonumber(ARGV[2])
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
+
+local absent = ZERO .. ' ' .. ZERO .. 'p'
+local ours = ' l' .. lease_of(token, now)
+
 local replies = {}
-for at, key in ipairs(KEYS) do
-  local entry = redis.call('HGETALL', key)
-  local lease
+for at = 1, #KEYS do
+  local key = KEYS[at]
+  local entry, header = call('HGETALL', key), nil
   for field = 1, #entry, 2 do
-    if entry[field] == '#l' then lease = entry[field + 1] end
+    if entry[field] == '#' then header = entry[field + 1] end
   end
-  local leased_at = lease and tonumber(string.match(lease, ':(%d+)$'))
-  local granted = not (leased_at and now - leased_at < lease_us)
+  -- The lease is the last part of the bookkeeping: no need to know the entity's fields to put another there.
+  header = header or absent
+  local lease = find(header, ' l', CLEAN, true) or #header + 1
+  local granted = not is_leased(sub(header, lease + 2), now, lease_us)
   if granted then
-    redis.call('HSET', key, '#l', token .. ':' .. string.format('%.0f', now))
-    if #entry == 0 then redis.call('PEXPIRE', key, math.ceil(lease_us / 1000)) end
+    call('HSET', key, '#', sub(header, 1, lease - 1) .. ours)
+    if #entry == 0 then call('PEXPIRE', key, math.ceil(lease_us / 1000)) end
   end
   replies[at] = {granted, entry}
 end

@@ -7,52 +7,58 @@
 --
 -- A record of another generation means that the entry was made without it (the cache was wiped or unreachable; generation 0: the
 -- record was enqueued without the cache, and an entry that was only filled has generation 0 too): the entry may miss it. Clean, it is deleted; else it is tainted. Returns msgpack: the 1-based indexes of tainted entries still pending.
+--
+-- This is the hot path of the flusher: the bookkeeping is not taken apart, but changed as a text.
 local fields, columns = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
 local ttl_ms, generations, counts, sums = ARGV[2], columns[1], columns[2], columns[3]
-local pending_only, sum_names = {'#p', '#d'}, {}
-for _, field in ipairs(fields) do
-  if field[2] == 'sum' then
-    sum_names[#sum_names + 1] = field[1]
-    pending_only[#pending_only + 1] = '+' .. field[1]
-  else
-    pending_only[#pending_only + 1] = '~' .. field[1]
-  end
+local KEYS = KEYS
+local sum_parts = {}
+for index = 1, #fields do
+  if fields[index][2] == 'sum' then sum_parts[#sum_parts + 1] = ' +' .. fields[index][6] end
 end
 
-local function lower_sums(key, at)
-  for n, name in ipairs(sum_names) do
-    local flushed = sums[n][at]
-    if flushed ~= '' then
-      local held = redis.call('HGET', key, '+' .. name)
-      if held then redis.call('HSET', key, '+' .. name, add(held, negate(flushed))) end
+local function with_lower_sums(header, at)
+  for n = 1, #sum_parts do
+    local flushed, first, last = sums[n][at], find(header, sum_parts[n], CLEAN, true)
+    if first and flushed ~= '' then
+      local stop = find(header, ' ', last, true) or #header + 1
+      header = sub(header, 1, last) .. add(sub(header, last + 1, stop - 1), negate(flushed)) .. sub(header, stop)
     end
   end
+  return header
 end
 
 local tainted = {}
-for at, key in ipairs(KEYS) do
-  local found = redis.call('HMGET', key, '#g', '#p', '#c', '#x', '#l')
-  local pending = tonumber(found[2]) or 0
-  if not found[1] then
-    if found[5] then redis.call('DEL', key) end
-  elseif generations[at] ~= 0 and tonumber(found[1]) == generations[at] then
-    pending = pending - counts[at]
-    if pending > 0 then
-      redis.call('HSET', key, '#p', text(pending))
-      lower_sums(key, at)
-      if found[4] then tainted[#tainted + 1] = at end
-    elseif found[4] or found[3] == '0' then
-      redis.call('DEL', key)
-    else
-      redis.call('HDEL', key, unpack(pending_only))
-      redis.call('PEXPIRE', key, ttl_ms)
-    end
-  elseif pending > 0 then
-    redis.call('HSET', key, '#x', '1')
-    redis.call('HDEL', key, '#l')
-    tainted[#tainted + 1] = at
-  else
-    redis.call('DEL', key)
+
+local function taint(key, header, at)
+  local entry = read(header)
+  entry.tainted, entry.lease = true, false
+  call('HSET', key, '#', written(entry, fields))
+  tainted[#tainted + 1] = at
+end
+
+local function settle(key, header, at)
+  local pending, stop = pending_of(header)
+  local flag, generation = sub(header, CLEAN, CLEAN), generations[at]
+  if generation == 0 or tonumber(sub(header, 18, 33)) ~= generation then
+    if pending > 0 then taint(key, header, at) else call('DEL', key) end
+    return
   end
+  pending = pending - counts[at]
+  if pending > 0 then
+    call('HSET', key, '#', with_lower_sums(sub(header, 1, CLEAN) .. format('%d', pending) .. sub(header, stop), at))
+    if flag ~= string.lower(flag) then tainted[#tainted + 1] = at end
+  elseif flag == 'c' or flag == 'p' then
+    local lease = find(header, ' l', stop, true)
+    call('HSET', key, '#', sub(header, 1, CLEAN) .. (lease and sub(header, lease) or ''))
+    call('PEXPIRE', key, ttl_ms)
+  else
+    call('DEL', key)
+  end
+end
+
+for at = 1, #KEYS do
+  local header = call('HGET', KEYS[at], '#')
+  if header then settle(KEYS[at], header, at) end
 end
 return cmsgpack.pack(tainted)

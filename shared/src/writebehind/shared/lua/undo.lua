@@ -2,16 +2,17 @@
 --
 -- KEYS     one entry per write
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
--- ARGV[2]  msgpack, per key: {version, generation, is delete, sums, undo}; sums {index, delta, ...}, undo as write.lua gave it
+-- ARGV[2]  msgpack, per key: {version, generation, patch, undo}; patch as for write.lua, undo as write.lua gave it
 --
 -- The entry is tainted: when nothing is pending any more it is deleted, so whatever could not be told apart here mends itself.
--- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both.
+-- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both,
+-- and so does '#u:VERSION:' for what a delete found.
 -- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
 local fields, writes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 
 local function before(key, name, value, mark)
   while mark do
-    local note = redis.call('HGET', key, '#u:' .. mark .. ':' .. name)
+    local note = call('HGET', key, '#u:' .. mark .. ':' .. name)
     if not note then break end
     local noted_mark, there, noted_value = string.match(note, '^(%d*) ([01])(.*)$')
     value, mark = there == '1' and noted_value, noted_mark ~= '' and noted_mark
@@ -19,62 +20,96 @@ local function before(key, name, value, mark)
   return value, mark
 end
 
-local function restore(key, name, value, mark)
+local function restore(key, entry, field, value, mark)
   if value then
-    redis.call('HSET', key, name, value)
+    call('HSET', key, field[1], value)
   else
     -- The row was loaded since, but not over the field that the undone write held: the entry is partial again.
-    redis.call('HDEL', key, name)
-    if redis.call('HGET', key, '#c') == '1' then redis.call('HDEL', key, '#c') end
+    call('HDEL', key, field[1])
+    if entry.holds == 'c' then entry.holds = 'p' end
   end
-  if mark then redis.call('HSET', key, '~' .. name, mark) else redis.call('HDEL', key, '~' .. name) end
+  entry.marks[field[6]] = mark or nil
 end
 
-local function undo_fields(key, version, undo, first)
-  for at = first, #undo, 3 do
-    local name = fields[undo[at]][1]
-    local value, mark = before(key, name, undo[at + 1], undo[at + 2])
-    if redis.call('HGET', key, '~' .. name) == version then
-      restore(key, name, value, mark)
-    else
-      local note = (mark or '') .. ' ' .. (value and '1' .. value or '0')  -- text, as everything in an entry
-      redis.call('HSET', key, '#u:' .. version .. ':' .. name, note)
+local function undo_field(key, entry, version, field, value, mark)
+  value, mark = before(key, field[1], value, mark)
+  if entry.marks[field[6]] == version then
+    restore(key, entry, field, value, mark)
+  else
+    local note = (mark or '') .. ' ' .. (value and '1' .. value or '0')  -- text, as everything in an entry
+    call('HSET', key, '#u:' .. version .. ':' .. field[1], note)
+  end
+end
+
+local function undo_sum(key, entry, field, delta, old)
+  local name, id, back = field[1], field[6], negate(delta)
+  local current, held = call('HGET', key, name), entry.sums[id]
+  held = held and add(held, back)
+  entry.sums[id] = held or nil
+  if not current or current == '\0' then return end
+  if not old and held and not find(held, '[1-9]') then
+    call('HDEL', key, name)  -- there was nothing, and no other delta is pending
+  else
+    call('HSET', key, name, add(current, back))
+  end
+end
+
+local function undo_patch(key, entry, version, patch, undo)
+  local marks = read(undo[1]).marks
+  for at = 1, #patch, 2 do
+    local field, value, old = fields[patch[at]], patch[at + 1], undo[at / 2 + 1.5]
+    local merge = field[2]
+    if merge == 'sum' then
+      undo_sum(key, entry, field, value, old)
+    elseif merge == 'last' or pick(old, value, merge, field[3]) ~= old then
+      undo_field(key, entry, version, field, old, marks[field[6]])
     end
   end
 end
 
-local function undo_sums(key, sums)
-  for at = 1, #sums, 2 do
-    local name, delta = fields[sums[at]][1], negate(sums[at + 1])
-    local found = redis.call('HMGET', key, name, '+' .. name)
-    if found[1] and found[1] ~= '\0' then redis.call('HSET', key, name, add(found[1], delta)) end
-    if found[2] then redis.call('HSET', key, '+' .. name, add(found[2], delta)) end
+-- What an entry held before a delete and those before it that were undone since.
+local function held_before(key, old)
+  local holds, deleted = old.holds, old.delete
+  while deleted do
+    local note = call('HGET', key, '#u:' .. deleted .. ':')
+    if not note then break end
+    holds, deleted = string.match(note, '^(.)(%d*)$')
+    deleted = deleted ~= '' and deleted
   end
+  return holds, deleted
 end
 
-local function undo_delete(key, version, undo)
-  if redis.call('HGET', key, '#d') ~= version then return end
-  redis.call('HDEL', key, '#d')
-  if undo[1] then redis.call('HSET', key, '#c', undo[1]) else redis.call('HDEL', key, '#c') end
-  for at = 2, #undo, 3 do
-    local name = fields[undo[at]][1]
-    if redis.call('HSETNX', key, name, undo[at + 1]) == 1 and undo[at + 2] then
-      redis.call('HSET', key, '~' .. name, undo[at + 2])
+local function undo_delete(key, entry, version, undo)
+  local old = read(undo[1])
+  local holds, deleted = held_before(key, old)
+  local newest = entry.delete == version
+  for index = 1, #fields do
+    local field, value = fields[index], undo[index + 1]
+    if field[2] ~= 'sum' then
+      undo_field(key, entry, version, field, value, old.marks[field[6]])
+    elseif value and value ~= '\0' and newest then
+      call('HSET', key, field[1], add(value, call('HGET', key, field[1]) or '0'))
     end
   end
+  if newest then
+    entry.holds, entry.delete = holds, deleted
+  else
+    call('HSET', key, '#u:' .. version .. ':', holds .. (deleted or ''))
+  end
 end
 
-for at, key in ipairs(KEYS) do
-  local write = writes[at]
-  local version, found = text(write[1]), redis.call('HMGET', key, '#g', '#p')
-  local pending = (tonumber(found[2]) or 0) - 1
-  if found[1] and tonumber(found[1]) == write[2] then
-    if pending <= 0 then
-      redis.call('DEL', key)
+for at = 1, #KEYS do
+  local key, write = KEYS[at], writes[at]
+  local entry = read(call('HGET', key, '#'))
+  if present(entry) and tonumber(entry.generation) == write[2] then
+    entry.pending = entry.pending - 1
+    if entry.pending <= 0 then
+      call('DEL', key)
     else
-      if write[3] then undo_delete(key, version, write[5]) else undo_fields(key, version, write[5], 1) end
-      undo_sums(key, write[4])
-      redis.call('HSET', key, '#p', text(pending), '#x', '1')
+      local version, patch = text(write[1]), write[3]
+      if patch[1] then undo_patch(key, entry, version, patch, write[4]) else undo_delete(key, entry, version, write[4]) end
+      entry.tainted = true
+      call('HSET', key, '#', written(entry, fields))
     end
   end
 end

@@ -51,14 +51,13 @@ class Crew:
         self._folder = folder
         self._pids: dict[Member, int] = {}
 
-    def start(self, members: Sequence[Member], *, seed: int, poison: float, speed: float) -> None:
-        """`speed` multiplies all rates."""
+    def start(self, members: Sequence[Member], *, seed: int, poison: float) -> None:
         for member in members:
             options = {
                 "--seed": str(seed * 100 + len(self._pids)),
                 "--history": str(self.history(member)),
                 "--index": str(member.index),
-                "--rate": str(member.rate * speed),
+                "--rate": str(member.rate),
                 "--poison": str(poison),
             }
             command = [sys.executable, "-m", "tests.faults.workload", member.name]

@@ -6,13 +6,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.faults import entities
+from tests.faults.entities import MODULE
 from tests.faults.proxy import Proxy
 from tests.faults.wire import Postgres, Redis
 from tests.faults.world import ROOT, World, process_environment, through
@@ -36,15 +36,25 @@ class Exit:
 class Slot:
     """A place for a flusher: its proxies stay when it is replaced. `proxies` is empty for one that needs none."""
 
-    def __init__(self, supervisor: Supervisor, world: World, folder: Path, number: int, proxies: dict[str, Proxy]):
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        env: Mapping[str, str],
+        folder: Path,
+        number: int,
+        proxies: Mapping[str, Proxy],
+        *,
+        entities: str = MODULE,
+    ) -> None:
         self._supervisor = supervisor
         self._folder = folder
         self.number = number
         self.proxies = proxies
-        self._env = dict(world.env)
-        if proxies:
-            self._env["WRITEBEHIND_DATABASE__URL"] = through(world.stack.database_url, proxies["database"].port)
-            self._env["WRITEBEHIND_CACHE__URL"] = through(world.stack.cache_url, proxies["cache"].port)
+        self._entities = entities
+        self._env = dict(env)
+        for name, proxy in proxies.items():
+            setting = f"WRITEBEHIND_{name.upper()}__URL"
+            self._env[setting] = through(env[setting], proxy.port)
         self._lock = threading.RLock()
         self._pid: int | None = None
         self._wanted = False
@@ -57,7 +67,7 @@ class Slot:
     def start(self) -> None:
         with self._lock:
             self._wanted = True
-            command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", entities.MODULE]
+            command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", self._entities]
             self._pid = self._supervisor.spawn(
                 command, folder=ROOT, log=self.log_path, environment=process_environment(self._env)
             )
@@ -146,8 +156,8 @@ def fleet(supervisor: Supervisor, world: World, folder: Path, size: int = 2) -> 
                 "database": stack.enter_context(Proxy(world.database_port, Postgres)),
                 "cache": stack.enter_context(Proxy(world.cache_port, Redis)),
             }
-            slots.append(Slot(supervisor, world, folder, number, proxies))
-        made = Fleet(slots, Slot(supervisor, world, folder, size, {}))
+            slots.append(Slot(supervisor, world.env, folder, number, proxies))
+        made = Fleet(slots, Slot(supervisor, world.env, folder, size, {}))
         try:
             yield made
         finally:

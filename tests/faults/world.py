@@ -46,7 +46,7 @@ class World:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.env = {**stack.env(), **SETTINGS}
-        self.settings = _settings(self.env)
+        self.settings = load(self.env)
         self.topics = {
             naming.topic(self.settings.kafka.topic_prefix, declaration_of(cls).name): cls for cls in ENTITIES
         }
@@ -116,8 +116,8 @@ def process_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **env, "PYTHONPATH": str(ROOT)}
 
 
-def _settings(env: Mapping[str, str]) -> Settings:
-    """Settings from `env` alone."""
+def load(env: Mapping[str, str]) -> Settings:
+    """Settings from `env` alone, whatever this process's own environment holds."""
     groups: dict[str, dict[str, Any]] = {}
     for name, value in env.items():
         group, _, setting = name.removeprefix("WRITEBEHIND_").lower().partition("__")

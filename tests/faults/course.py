@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from writebehind.embedded import EmbeddedError
 from writebehind.embedded.supervisor import Supervisor
 
 START_TIMEOUT_S: Final = 60.0
-QUIET_TIMEOUT_S: Final = 90.0  # until everything is flushed, once nobody writes any more
+QUIET_TIMEOUT_S: Final = 45.0  # until everything is flushed, once nobody writes any more
 SETTLE_S: Final = 4.0  # until the cache has heard of it
 GAP_MIN_S: Final = 1.0  # between two faults, when the plan is late
 LATE: Final = 1.25  # a plan that takes so much longer than it should is cut short
@@ -124,9 +125,12 @@ class Course:
 
         if not self._wait(flushed, QUIET_TIMEOUT_S):
             last = self._timeline.points[-1]
+            for slot in self._stage.fleet.slots:
+                slot.signal(signal.SIGABRT)  # its log then shows where every thread stands
             self._problems.append(
                 f"{last.written - last.flushed} records are not flushed {QUIET_TIMEOUT_S:g} s after the last write"
             )
+            self._wait(flushed, QUIET_TIMEOUT_S)
         self._wait(lambda: False, SETTLE_S)
 
     def _stop(self) -> None:

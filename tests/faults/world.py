@@ -113,7 +113,8 @@ def through(url: str, port: int) -> str:
 def process_environment(env: Mapping[str, str]) -> dict[str, str]:
     """What a child process gets: ours without its settings, and those that are given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
-    return {**kept, **env, "PYTHONPATH": str(ROOT)}
+    # Ended with SIGABRT, a process leaves the stack of every thread in its log.
+    return {**kept, **env, "PYTHONFAULTHANDLER": "1"}
 
 
 def load(env: Mapping[str, str]) -> Settings:

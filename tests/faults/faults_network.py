@@ -12,7 +12,7 @@ from tests.faults.proxy import Moment
 from tests.faults.schedule import Planned
 from tests.faults.stage import Missed, Stage
 
-TRAP_TIMEOUT_S: Final = 20.0  # a flusher that was just started has to get partitions first
+TRAP_TIMEOUT_S: Final = 12.0  # a flusher that was just started has to get partitions first
 
 
 def spring(

@@ -186,6 +186,12 @@ def test_letters(letters: list[DeadLetter], expected: list[Fault]) -> None:
     assert faults(check_letters("poison", GRADES, letters)) == expected
 
 
+def test_a_refused_mark_that_a_newer_one_was_folded_over_needs_no_letter() -> None:
+    newer = op(4, {"mark": 8})
+    assert check_letters("poison", [GRADES[1], newer], []) == []
+    assert faults(check_letters("poison", [GRADES[0], GRADES[1], op(4, {"mark": 8}, FAIL)], [])) == [Fault.LOST]
+
+
 STEPS = [op(1, {"step": 10}), op(2, {"step": 20}), op(3, {"step": 30}, FAIL), op(4, {"step": 40}, UNKNOWN)]
 
 

@@ -70,13 +70,18 @@ async def churn(driver: Driver) -> None:
 
 
 async def poison(driver: Driver) -> None:
-    """W7: a share of the marks is below zero, which the table refuses; the next write of the key is right again."""
+    """W7: a share of the marks is below zero, which the table refuses.
+
+    Half of them are of keys of their own; of another key the next mark is right again, and may be folded over it.
+    """
 
     async def work(task: int) -> None:
         while await driver.pause(TASKS):
             key = driver.random.randrange(GRADED_KEYS // TASKS) * TASKS + task
             value = driver.value() + 1
             bad = driver.random.random() < driver.poison
+            if bad and driver.random.random() < 0.5:
+                key = GRADED_KEYS + value
             await driver.update("poison" if bad else "grade", Graded, key, {"mark": -value if bad else value})
 
     await asyncio.gather(*[work(task) for task in range(TASKS)])

@@ -94,11 +94,12 @@ class Timeline:
                     connection = connection or self.world.connect()
                     self._sample(consumer, connection)
                 except psycopg.Error:
-                    connection = _closed(connection)
+                    _close(connection)
+                    connection = None
                 except KafkaException:
                     continue
         finally:
-            _closed(connection)
+            _close(connection)
             consumer.close()
 
     def _sample(self, consumer: Consumer, connection: psycopg.Connection[Any]) -> None:
@@ -116,6 +117,6 @@ class Timeline:
                 incident.recovered = now
 
 
-def _closed(connection: psycopg.Connection[Any] | None) -> None:
+def _close(connection: psycopg.Connection[Any] | None) -> None:
     if connection is not None:
         connection.close()

@@ -73,7 +73,7 @@ class World:
 
     def consumer(self) -> Consumer:
         """A consumer in no group's way, to look at logs."""
-        return Consumer({"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "faults", "log_level": 3})
+        return Consumer({"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "faults", "log_level": 0})
 
     def ends(self, consumer: Consumer, timeout_s: float = 2.0) -> dict[Place, int]:
         """The end of every partition's log. Raises KafkaException while the broker is down."""

@@ -97,6 +97,8 @@ VARIANTS: Final = (
 
 GAP_S: Final = 9.0  # from the start of one fault to the next: longer than a group needs to notice a death
 
+ROOM_S: Final = 12.0  # kept free at the end of a round, so that its last fault fits whichever it is
+
 
 def plan(
     seed: int, seconds: float, *, families: Iterable[str] = (), variants: Sequence[Variant] = VARIANTS, slots: int = 2
@@ -106,7 +108,7 @@ def plan(
     wanted = set(families)
     chosen = [variant for variant in variants if not wanted or variant.family in wanted]
     planned: list[Planned] = []
-    gap_s = GAP_S * min(1.0, max(0.5, seconds / GAP_S / max(1, len(chosen))))
+    gap_s = min(GAP_S, max(GAP_S / 2, (seconds - ROOM_S) / max(1, len(chosen))))
     while True:
         for variant in chance.sample(chosen, len(chosen)):
             number = len(planned)

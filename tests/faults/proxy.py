@@ -79,6 +79,11 @@ class Proxy:
             self._traps.append(trap)
         return trap
 
+    def release(self, trap: Trap) -> None:
+        """Take a trap away that nothing ran into."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._traps.remove(trap)
+
     def reset(self) -> None:
         """Reset (RST) every connection."""
         with self._lock:

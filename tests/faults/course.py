@@ -1,0 +1,174 @@
+"""The course of a run on one page: start, faults one after the other, quiescence, checks."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import redis
+
+from tests.faults import after, checkers, histories
+from tests.faults.crew import CREW, Crew
+from tests.faults.faults import inject
+from tests.faults.fleet import STOP_TIMEOUT_S
+from tests.faults.histories import History
+from tests.faults.recreated import recreated
+from tests.faults.report import Result
+from tests.faults.schedule import Planned
+from tests.faults.stage import Missed, NotPossible, Stage
+from tests.faults.timeline import Incident, Timeline
+from writebehind.embedded import EmbeddedError
+from writebehind.embedded.supervisor import Supervisor
+
+START_TIMEOUT_S: Final = 60.0
+QUIET_TIMEOUT_S: Final = 45.0  # until everything is flushed, once nobody writes any more
+SETTLE_S: Final = 4.0  # until the cache has heard of it
+GAP_MIN_S: Final = 1.0  # between two faults, when the plan is late
+LATE: Final = 1.25  # a plan that takes so much longer than it should is cut short
+_POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is told."""
+
+    seed: int
+    seconds: float
+    poison: float
+    folder: Path
+
+
+class Course:
+    """One run."""
+
+    def __init__(self, options: Options, stage: Stage, supervisor: Supervisor, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._stage = stage
+        self._supervisor = supervisor
+        self._say = say
+        self._timeline = Timeline(stage.world)
+        self._crew = Crew(supervisor, stage.world, options.folder)
+        self._problems: list[str] = []
+
+    def run(self, planned: Sequence[Planned]) -> Result:
+        self._start()
+        began = time.monotonic()
+        for fault in planned:
+            self._carry_out(fault, began)
+        self._wait(lambda: time.monotonic() >= began + self._options.seconds, self._options.seconds)
+        self._problems += self._crew.ended()
+        self._say("the faults are over; waiting until everything is flushed")
+        self._problems += self._crew.stop()
+        self._quiet()
+        self._stop()
+        result = Result(
+            self._options.seed, began, self._timeline.incidents, self._timeline.points, exits=self._stage.fleet.exits
+        )
+        self._check(result)
+        return result
+
+    def _start(self) -> None:
+        self._stage.fleet.start()
+        # Unique rows are the mass of a run; an hour of them at full speed would only be more of the same.
+        speed = min(1.0, 900 / self._options.seconds)
+        members = [replace(member, rate=member.rate * speed) if member.name == "set" else member for member in CREW]
+        self._crew.start(members, seed=self._options.seed, poison=self._options.poison)
+        self._timeline.start()
+        if not self._wait(self._flowing, START_TIMEOUT_S):
+            raise EmbeddedError(f"nothing was flushed within {START_TIMEOUT_S:g} s; look at {self._options.folder}")
+
+    def _flowing(self) -> bool:
+        points = self._timeline.points
+        return bool(points) and points[-1].flushed > 0
+
+    def _carry_out(self, planned: Planned, began: float) -> None:
+        due = max(began + planned.at_s, time.monotonic() + GAP_MIN_S)
+        self._wait(lambda: time.monotonic() >= due, due)
+        if time.monotonic() > began + self._options.seconds * LATE:
+            self._problems.append(f"too late for {planned.variant}")
+            return
+        incident = self._timeline.begin(planned)
+        try:
+            self._attempt(incident)
+        except NotPossible as error:
+            incident.skipped, incident.note = True, str(error)
+        except (Missed, EmbeddedError, psycopg.Error, redis.RedisError, OSError) as error:
+            incident.failed, incident.note = True, f"{type(error).__name__}: {error}"
+            self._problems.append(f"{planned.variant}: {incident.note}")
+        incident.ended = time.monotonic()
+        note = f"  ({incident.note})" if incident.note else ""
+        took_s = incident.ended - incident.began
+        self._say(f"{incident.began - began:7.1f} s  {planned.variant}, {took_s:.1f} s{note}")
+
+    def _attempt(self, incident: Incident) -> None:
+        """A flusher without partitions runs into no trap: then it is the other one's turn."""
+        try:
+            incident.note = inject(self._stage, incident.planned)
+        except Missed:
+            other = (incident.planned.slot + 1) % len(self._stage.fleet.slots)
+            incident.planned = replace(incident.planned, slot=other)
+            incident.note = inject(self._stage, incident.planned)
+
+    def _quiet(self) -> None:
+        """Nobody writes: wait until all is flushed, and until the cache has heard of it."""
+        since = time.monotonic() + 1.0
+
+        def flushed() -> bool:
+            points = self._timeline.points
+            return bool(points) and points[-1].at > since and self._timeline.settled
+
+        if not self._wait(flushed, QUIET_TIMEOUT_S):
+            last = self._timeline.points[-1]
+            for slot in self._stage.fleet.slots:
+                slot.signal(signal.SIGABRT)  # its log then shows where every thread stands
+            self._problems.append(
+                f"{last.written - last.flushed} records are not flushed {QUIET_TIMEOUT_S:g} s after the last write"
+            )
+            self._wait(flushed, QUIET_TIMEOUT_S)
+        self._wait(lambda: False, SETTLE_S)
+
+    def _stop(self) -> None:
+        self._timeline.stop()
+        for number, (took_s, code) in enumerate(self._stage.fleet.stop()):
+            if code != 0 or took_s > STOP_TIMEOUT_S:
+                self._problems.append(f"SIGTERM: flusher {number} ended with {code} after {took_s:.1f} s")
+        self._problems += [
+            f"no recovery from {incident.planned.variant}" for incident in self._timeline.pending if not incident.failed
+        ]
+        self._problems += self._stage.broken
+
+    def _check(self, result: Result) -> None:
+        found = self._histories()
+        result.count(found)
+        state = after.gather(self._stage.world, after.compared_keys(found))
+        now = time.monotonic()
+        windows = [one.window(now) for one in self._timeline.incidents if one.planned.variant.cache]
+        result.violations = after.check(found, state, windows)
+        result.letters = len(state.letters)
+        for name, of_name in found.items():
+            ops = [op for history in of_name for op in history.ops]
+            self._problems += checkers.never_succeeded(name, ops)
+            unexpected = [error for history in of_name for error in history.unexpected]
+            self._problems += [f"{name}: an error that no caller can expect: {error}" for error in unexpected[:3]]
+        self._problems += recreated(self._supervisor, self._stage.world, self._options.folder)
+        result.problems = self._problems
+
+    def _histories(self) -> dict[str, list[History]]:
+        found: defaultdict[str, list[History]] = defaultdict(list)
+        for member, path in self._crew.histories.items():
+            found[member.name].append(histories.read_file(path))
+        return dict(found)
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True

@@ -1,0 +1,99 @@
+"""What the fault runs write: one entity per promise, and the tables that go with them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Final
+
+from writebehind.shared.entity import Entity, Key, Numeric, Sum, WriteBehind
+
+MODULE: Final = "tests.faults.entities"
+#: A ledger has one base-8 digit per increment: 0 is a lost one, 1 is right, more is a doubled one. With 300 decimal
+#: digits there is room for this many increments per key.
+LEDGER_DIGITS: Final = 300
+LEDGER_SLOTS: Final = 330
+
+
+class Unit(Entity, table="fault_units", strategy=WriteBehind(flush_delay_s=0.1)):
+    """W1: rows that are written once."""
+
+    id: Annotated[int, Key]
+    body: str | None = None
+
+
+class Register(Entity, table="fault_registers", strategy=WriteBehind(flush_delay_s=0.05)):
+    """W2: the newest of several writers wins."""
+
+    id: Annotated[int, Key]
+    value: int | None = None
+
+
+class Counter(Entity, table="fault_counters", strategy=WriteBehind(flush_delay_s=0.05)):
+    """W3: how often, and which increments exactly."""
+
+    id: Annotated[int, Key]
+    hits: Annotated[int, Sum] = 0
+    ledger: Annotated[Decimal, Sum, Numeric(LEDGER_DIGITS)] = Decimal(0)
+
+
+class Account(Entity, table="fault_accounts", strategy=WriteBehind(flush_delay_s=0.05)):
+    """W4: what one side gains the other loses, in one write."""
+
+    id: Annotated[int, Key]
+    payer: Annotated[int, Sum] = 0
+    payee: Annotated[int, Sum] = 0
+
+
+class Profile(Entity, table="fault_profiles", strategy=WriteBehind(flush_delay_s=0.05)):
+    """W5: two processes write different fields of the same rows."""
+
+    id: Annotated[int, Key]
+    a: int | None = None
+    b: int | None = None
+    c: int | None = None
+    d: int | None = None
+
+
+class Visitor(Entity, table="fault_visitors", strategy=WriteBehind(flush_delay_s=0.2, deletes=True)):
+    """W6: rows that come and go."""
+
+    id: Annotated[int, Key]
+    label: int | None = None
+    visits: Annotated[int, Sum] = 0
+
+
+class Graded(Entity, table="fault_graded", strategy=WriteBehind(flush_delay_s=0.2)):
+    """W7: the table refuses marks below zero, which the declaration allows."""
+
+    id: Annotated[int, Key]
+    mark: int | None = None
+
+
+class Session(Entity, table="fault_sessions", strategy=WriteBehind(flush_delay_s=0.1)):
+    """W8: read by its own writer after each write."""
+
+    id: Annotated[int, Key]
+    step: int | None = None
+
+
+ENTITIES: Final[tuple[type[Entity], ...]] = (Unit, Register, Counter, Account, Profile, Visitor, Graded, Session)
+
+DDL: Final = (
+    "CREATE TABLE fault_units (id bigint PRIMARY KEY, body text, versions bigint[])",
+    "CREATE TABLE fault_registers (id bigint PRIMARY KEY, value bigint, versions bigint[])",
+    (
+        "CREATE TABLE fault_counters (id bigint PRIMARY KEY, hits bigint NOT NULL DEFAULT 0,"
+        f" ledger numeric({LEDGER_DIGITS}) NOT NULL DEFAULT 0)"
+    ),
+    (
+        "CREATE TABLE fault_accounts (id bigint PRIMARY KEY, payer bigint NOT NULL DEFAULT 0,"
+        " payee bigint NOT NULL DEFAULT 0)"
+    ),
+    "CREATE TABLE fault_profiles (id bigint PRIMARY KEY, a bigint, b bigint, c bigint, d bigint, versions bigint[])",
+    (
+        "CREATE TABLE fault_visitors (id bigint PRIMARY KEY, label bigint, visits bigint NOT NULL DEFAULT 0,"
+        " versions bigint[])"
+    ),
+    "CREATE TABLE fault_graded (id bigint PRIMARY KEY, mark bigint CHECK (mark >= 0), versions bigint[])",
+    "CREATE TABLE fault_sessions (id bigint PRIMARY KEY, step bigint, versions bigint[])",
+)

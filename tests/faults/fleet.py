@@ -1,0 +1,165 @@
+"""The flushers of a run, each behind proxies of its own; one that ends is started again, as Kubernetes would do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.faults.entities import MODULE
+from tests.faults.proxy import Proxy
+from tests.faults.wire import Postgres, Redis
+from tests.faults.world import ROOT, World, process_environment, through
+from writebehind.embedded.supervisor import Supervisor
+
+STOP_TIMEOUT_S: Final = 10.0  # what a flusher promises after SIGTERM, in every state
+_POLL_S: Final = 0.05
+_RESTART_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A flusher that ended although nobody asked it to."""
+
+    at: float
+    slot: int
+    code: int
+    log: str
+
+
+class Slot:
+    """A place for a flusher: its proxies stay when it is replaced. `proxies` is empty for one that needs none."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        env: Mapping[str, str],
+        folder: Path,
+        number: int,
+        proxies: Mapping[str, Proxy],
+        *,
+        entities: str = MODULE,
+    ) -> None:
+        self._supervisor = supervisor
+        self._folder = folder
+        self.number = number
+        self.proxies = proxies
+        self._entities = entities
+        self._env = dict(env)
+        for name, proxy in proxies.items():
+            setting = f"WRITEBEHIND_{name.upper()}__URL"
+            self._env[setting] = through(env[setting], proxy.port)
+        self._lock = threading.RLock()
+        self._pid: int | None = None
+        self._wanted = False
+        self._ended_at = 0.0
+
+    @property
+    def log_path(self) -> Path:
+        return self._folder / f"flusher-{self.number}.log"
+
+    def start(self) -> None:
+        with self._lock:
+            self._wanted = True
+            command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", self._entities]
+            self._pid = self._supervisor.spawn(
+                command, folder=ROOT, log=self.log_path, environment=process_environment(self._env)
+            )
+
+    def kill(self) -> None:
+        """`kill -9`; it stays away until it is started again."""
+        with self._lock:
+            self._wanted = False
+            if self._pid is not None:
+                self._supervisor.signal(self._pid, signal.SIGKILL, tree=True)
+                self._pid = None
+
+    def signal(self, number: signal.Signals) -> None:
+        with self._lock:
+            if self._pid is not None:
+                self._supervisor.signal(self._pid, number, tree=True)
+
+    def stop(self) -> tuple[float, int | None]:
+        """SIGTERM, and wait for the end: seconds and exit code, None when it had to be killed."""
+        with self._lock:
+            self._wanted = False
+            pid = self._pid
+        if pid is None:
+            return 0.0, 0
+        began = time.monotonic()
+        self._supervisor.signal(pid, signal.SIGTERM, tree=False)
+        while (code := self._supervisor.exit_code(pid)) is None and time.monotonic() < began + STOP_TIMEOUT_S:
+            time.sleep(_POLL_S)
+        took_s = time.monotonic() - began
+        self.kill()
+        return took_s, code
+
+    def revive(self) -> Exit | None:
+        """Start it again when it ended by itself a moment ago; tells of such an end once."""
+        with self._lock:
+            if not self._wanted:
+                return None
+            now = time.monotonic()
+            if self._pid is None:
+                if now > self._ended_at + _RESTART_S:
+                    self.start()
+                return None
+            code = self._supervisor.exit_code(self._pid)
+            if code is None:
+                return None
+            self._pid, self._ended_at = None, now
+            lines = self.log_path.read_text(errors="replace").splitlines()
+            return Exit(now, self.number, code, "\n".join(lines[-12:]))
+
+
+class Fleet:
+    """Two flushers behind proxies, and a third one that comes and goes."""
+
+    def __init__(self, slots: list[Slot], extra: Slot) -> None:
+        self.slots = slots
+        self.extra = extra
+        self.exits: list[Exit] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="fleet", daemon=True)
+
+    def start(self) -> None:
+        for slot in self.slots:
+            slot.start()
+        self._thread.start()
+
+    def stop(self) -> list[tuple[float, int | None]]:
+        """Stop all in order; seconds and exit code of each."""
+        self._stopping.set()
+        self._thread.join()
+        return [slot.stop() for slot in [*self.slots, self.extra]]
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.25):
+            for slot in [*self.slots, self.extra]:
+                if (found := slot.revive()) is not None:
+                    self.exits.append(found)
+
+
+@contextmanager
+def fleet(supervisor: Supervisor, world: World, folder: Path, size: int = 2) -> Iterator[Fleet]:
+    """Slots with their proxies; nothing is started yet. The supervisor ends what was started."""
+    with ExitStack() as stack:
+        slots: list[Slot] = []
+        for number in range(size):
+            proxies = {
+                "database": stack.enter_context(Proxy(world.database_port, Postgres)),
+                "cache": stack.enter_context(Proxy(world.cache_port, Redis)),
+            }
+            slots.append(Slot(supervisor, world.env, folder, number, proxies))
+        made = Fleet(slots, Slot(supervisor, world.env, folder, size, {}))
+        try:
+            yield made
+        finally:
+            for slot in [*made.slots, made.extra]:
+                slot.kill()

@@ -1,0 +1,106 @@
+"""A fault run: servers, flushers behind proxies and workloads are started, faults come by a plan, promises are checked.
+
+`python -m tests.faults.run --seconds 400 --seed 7` prints the plan, a timeline and the findings, and ends in one line
+of JSON. The exit code is 1 when a promise was broken or the run proves nothing, 2 when it could not be carried out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from tests.faults import report
+from tests.faults.course import Course, Options
+from tests.faults.fleet import fleet
+from tests.faults.mount import mounted, move_table
+from tests.faults.report import Result
+from tests.faults.schedule import VARIANTS, Planned, plan
+from tests.faults.stage import Stage
+from tests.faults.world import ROOT, world
+from writebehind.embedded import EmbeddedError
+from writebehind.embedded.supervisor import Supervisor
+
+REPORTS: Final = ROOT / ".cache" / "faults"
+
+
+def main() -> int:
+    """Run, print, and say by the exit code what came of it."""
+    args = _arguments()
+    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
+    planned = plan(seed, args.seconds, families=args.only)
+    folder: Path = args.report or REPORTS / f"seed-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+    def say(text: str) -> None:
+        if not args.json:
+            print(text, flush=True)
+
+    say(f"seed {seed}, {args.seconds:g} s, {len(planned)} faults; report and histories: {folder}")
+    for fault in planned:
+        say(f"  {fault}")
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        result = run(Options(seed, args.seconds, args.poison, folder), planned, say)
+    except EmbeddedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    report.write(result, folder)
+    for line in report.text(result):
+        say(line)
+    say(f"page: {folder / 'report.html'}")
+    print(json.dumps(result.line()), flush=True)
+    return 0 if result.green else 1
+
+
+def run(options: Options, planned: Sequence[Planned], say: Callable[[str], None]) -> Result:
+    """The whole run. Whatever was started is ended when this returns or raises."""
+    with mounted() as mount, world(options.folder) as servers, _supervisor() as supervisor:
+        if mount is not None:
+            move_table(servers, mount)
+        with fleet(supervisor, servers, options.folder) as flushers:
+            course = Course(options, Stage(servers, flushers, mount), supervisor, say)
+            return course.run(planned)
+
+
+@contextmanager
+def _supervisor() -> Iterator[Supervisor]:
+    """Ends what it started, also when this process is killed."""
+    supervisor = Supervisor()
+    try:
+        yield supervisor
+    finally:
+        supervisor.close()
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _arguments() -> argparse.Namespace:
+    families = sorted({variant.family for variant in VARIANTS}, key=lambda family: int(family[1:]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=400.0, help="how long faults come, in seconds (400)")
+    parser.add_argument("--seed", type=int, help="of an earlier run, to have its plan again")
+    parser.add_argument("--only", nargs="*", default=(), choices=families, help="faults of these families only")
+    parser.add_argument("--poison", type=float, default=0.05, help="share of graded writes the table refuses (0.05)")
+    parser.add_argument("--json", action="store_true", help="print the last line only")
+    parser.add_argument("--report", type=Path, help="folder of report and histories (.cache/faults/seed-SEED)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    code = main()
+    print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
+    sys.exit(code)

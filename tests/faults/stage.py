@@ -1,0 +1,37 @@
+"""What a fault may act on, and what it may find out."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from tests.faults.fleet import Fleet, Slot
+from tests.faults.mount import Mount
+from tests.faults.schedule import Planned
+from tests.faults.world import World
+
+
+class NotPossible(Exception):
+    """This fault cannot be had on this machine; the message says why."""
+
+
+class Missed(Exception):
+    """The fault did not come about, such as a trap that nothing ran into."""
+
+
+@dataclass
+class Stage:
+    """Servers and flushers. `stopping` ends a fault early; `broken`: promises that a fault itself saw broken."""
+
+    world: World
+    fleet: Fleet
+    mount: Mount | None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    broken: list[str] = field(default_factory=list)
+
+    def slot(self, planned: Planned) -> Slot:
+        return self.fleet.slots[planned.slot]
+
+    def wait(self, seconds: float) -> None:
+        """Let a fault last."""
+        self.stopping.wait(seconds)

@@ -1,0 +1,133 @@
+"""The servers of a run, their tables and topics, and direct looks at them that no proxy disturbs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psycopg
+import redis
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.faults.entities import DDL, ENTITIES
+from writebehind.embedded import Stack
+from writebehind.flusher.migrate import migrate
+from writebehind.shared import naming
+from writebehind.shared.declaration import declaration_of
+from writebehind.shared.registry import Registry
+from writebehind.shared.settings import Settings, load_settings
+
+Place = tuple[str, int]  # topic, partition
+
+ROOT: Final = Path(__file__).parents[2]
+PARTITIONS: Final = 2
+SETTINGS: Final = {
+    "WRITEBEHIND_KAFKA__PARTITIONS": str(PARTITIONS),
+    "WRITEBEHIND_DATABASE__LOCK_TIMEOUT_S": "1",
+    "WRITEBEHIND_DATABASE__STATEMENT_TIMEOUT_S": "10",
+    "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",  # the least a broker allows
+    "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "1",
+    "WRITEBEHIND_PRODUCER__TIMEOUT_S": "5",
+}
+POSTGRES: Final = {
+    "max_connections": "60",  # so that it takes little to exhaust them
+    "log_min_messages": "error",
+}
+
+
+class World:
+    """Servers, and the settings that lead to them."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.env = {**stack.env(), **SETTINGS}
+        self.settings = load(self.env)
+        self.topics = {
+            naming.topic(self.settings.kafka.topic_prefix, declaration_of(cls).name): cls for cls in ENTITIES
+        }
+        self.places: list[Place] = [(topic, number) for topic in self.topics for number in range(PARTITIONS)]
+
+    def prepare(self) -> None:
+        """Create tables, bookkeeping and topics."""
+        with self.connect() as connection:
+            for statement in DDL:
+                connection.execute(statement.encode())
+        report = migrate(self.settings, Registry(ENTITIES))
+        if report.problems:
+            raise RuntimeError(f"the tables or topics are not as declared: {report.problems}")
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of the run's own. Raises psycopg.OperationalError while the server is down or full."""
+        return psycopg.connect(self.stack.database_url, autocommit=True, connect_timeout=5, application_name="faults")
+
+    def cache(self) -> redis.Redis:
+        """A client of the run's own, in no hurry."""
+        return redis.Redis.from_url(
+            self.stack.cache_url, socket_timeout=10.0, decode_responses=True, client_name="faults"
+        )
+
+    def consumer(self) -> Consumer:
+        """A consumer in no group's way, to look at logs."""
+        return Consumer({"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "faults", "log_level": 0})
+
+    def ends(self, consumer: Consumer, timeout_s: float = 2.0) -> dict[Place, int]:
+        """The end of every partition's log. Raises KafkaException while the broker is down."""
+        return {
+            place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1] for place in self.places
+        }
+
+    def flushed(self, connection: psycopg.Connection[Any]) -> dict[Place, int]:
+        """How far every partition is flushed."""
+        rows = connection.execute("SELECT topic, partition, next_offset FROM writebehind.progress").fetchall()
+        return {(topic, number): offset for topic, number, offset in rows}
+
+    @property
+    def database_port(self) -> int:
+        return _port(self.stack.database_url)
+
+    @property
+    def cache_port(self) -> int:
+        return _port(self.stack.cache_url)
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """Start servers, with all tables and topics; they end with this process, whatever ends it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Stack(fsync=False, postgres_options=POSTGRES) as stack:
+        made = World(stack)
+        made.prepare()
+        yield made
+
+
+def through(url: str, port: int) -> str:
+    """The same server behind a proxy."""
+    return re.sub(r":\d+/", f":{port}/", url, count=1)
+
+
+def process_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What a child process gets: ours without its settings, and those that are given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
+    # Ended with SIGABRT, a process leaves the stack of every thread in its log.
+    return {**kept, **env, "PYTHONFAULTHANDLER": "1"}
+
+
+def load(env: Mapping[str, str]) -> Settings:
+    """Settings from `env` alone, whatever this process's own environment holds."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in env.items():
+        group, _, setting = name.removeprefix("WRITEBEHIND_").lower().partition("__")
+        groups.setdefault(group, {})[setting] = value
+    return load_settings(**groups)
+
+
+def _port(url: str) -> int:
+    found = urlsplit(url).port
+    if found is None:
+        raise RuntimeError("the server has no port")
+    return found

@@ -17,13 +17,14 @@ TOPIC_ID = "id"
 class Message:
     """A message, by the methods of confluent-kafka's."""
 
-    def __init__(self, topic: str, partition: int, offset: int, key: bytes, value: bytes, headers: Any = None) -> None:
+    def __init__(self, topic: str, partition: int, offset: int, key: bytes, value: bytes, headers: Any = None, number: int = -1) -> None:
         self._topic = topic
         self._partition = partition
         self._offset = offset
         self._key = key
         self._value = value
         self._headers = headers
+        self.number = number  # of the write, for the checkers
 
     def error(self) -> KafkaError | None:
         return None
@@ -62,15 +63,15 @@ class Broker:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.logs: list[list[Message]] = [[] for _ in range(PARTITIONS)]
-        self.late: list[Callable[[], None]] = []  # what a request that timed out still does
+        self.late: list[Callable[[], object]] = []  # what a request that timed out still does
         self.letters: list[Message] = []
         self.members: list[Member] = []
         self._turn = 0
 
-    def append(self, key: bytes, value: bytes) -> Message:
+    def append(self, key: bytes, value: bytes, number: int) -> Message:
         partition = int(key) % PARTITIONS
         log = self.logs[partition]
-        log.append(Message(self.topic, partition, len(log), key, value))
+        log.append(Message(self.topic, partition, len(log), key, value, None, number))
         return log[-1]
 
     def join(self, name: str) -> Member:

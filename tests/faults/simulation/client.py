@@ -15,7 +15,7 @@ from writebehind.producer.write import Target, Write, check_delete, check_update
 from writebehind.shared.errors import DatabaseDown, Unknown
 from writebehind.shared.settings import Settings
 
-from .broker import Broker
+from .broker import Broker, Message
 from .database import Database
 from .entities import value
 from .history import Call
@@ -40,6 +40,7 @@ class Outbox:
         self._broker = broker
         self._deliver = deliver
         self.waiting: list[tuple[Write, bytes]] = []
+        self.numbers: dict[Write, int] = {}  # as in the plan: versions alone may be equal
 
     def reserve(self, *_: Any) -> bool:
         return True
@@ -62,7 +63,7 @@ class Outbox:
         write.on_delivery = done.append
 
         def append() -> None:
-            write.delivered(None, self._broker.append(write.key_text.encode(), record))  # type: ignore[arg-type]
+            write.delivered(None, self._append(write, record))  # type: ignore[arg-type]
 
         try:
             self._world.call("append", append, _timed_out, special=self._other(write, record))
@@ -77,13 +78,13 @@ class Outbox:
                 write.delivered(KafkaError(REFUSALS[flavour % len(REFUSALS)]), None)  # type: ignore[arg-type]
                 return
             # The time is up, and the request is carried out afterwards.
-            self._broker.late.append(lambda: self._append_late(write, record))
+            self._broker.late.append(lambda: self._append(write, record))
             write.delivered(KafkaError(KafkaError._MSG_TIMED_OUT), None)  # type: ignore[arg-type]
 
         return answer
 
-    def _append_late(self, write: Write, record: bytes) -> None:
-        self._broker.append(write.key_text.encode(), record)
+    def _append(self, write: Write, record: bytes) -> Message:
+        return self._broker.append(write.key_text.encode(), record, self.numbers[write])
 
 
 class Rows:
@@ -188,6 +189,7 @@ class Client:
             patch = {field: value(field, op.number, poison=op.poison) for field in op.fields}
             write = check_update(self.target, op.key, patch, size_max=1_000_000)
         self._in_flight.append((call, write))
+        self._outbox.numbers[write] = op.number
         self._writer.carry_out(self.target, [write], wait=False, timeout_s=10.0)
         self._collect()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -102,21 +101,12 @@ def _unpacked(_types: Any, columns: Any) -> list[Any]:
     return [list(column) for column in columns]
 
 
-@functools.lru_cache
-def _statements_of(declaration: Declaration) -> Statements:
-    from .entities import slots, table_info
-
-    info = table_info(declaration)
-    return Statements(
-        declaration,
-        schema=info.schema,
-        column_types={name: column.type_name for name, column in info.columns.items()},
-        defaults={name: column.default_expr for name, column in info.columns.items()},
-        slots=slots(declaration),
-        bookkeeping="writebehind",
-    )
-
-
-def _statements(declaration: Declaration, **_: Any) -> Statements:
+def _statements(declaration: Declaration, **given: Any) -> Statements:
     """The statements of a declaration are the same in every run, and take long to make."""
-    return _statements_of(declaration)
+    known = _KNOWN.get(declaration.name)
+    if known is None:
+        known = _KNOWN[declaration.name] = Statements(declaration, **given)
+    return known
+
+
+_KNOWN: dict[str, Statements] = {}

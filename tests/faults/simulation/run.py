@@ -104,14 +104,12 @@ class Run:
     def _logged(self) -> list[Logged]:
         declaration = self.history.declaration
         codec = Codec(declaration)
-        by_version = {(call.op.key, call.version): call.op.number for call in self.history.calls if call.op.kind != "read"}
         logged: list[Logged] = []
         for partition in range(PARTITIONS):
             for message in self.broker.logs[partition]:
                 row = codec.decode([message.value()])[0]
                 patch = {c.name: row[KEYS + 1 + c.position] for c in declaration.fields if row[MASK] & c.bit}
-                number = by_version.get((row[KEYS], row[VERSION]), -1)
-                logged.append(Logged(partition, message.offset(), number, row[KEYS], row[VERSION], patch))
+                logged.append(Logged(partition, message.offset(), message.number, row[KEYS], row[VERSION], patch))
         return logged
 
     # What the world does by itself

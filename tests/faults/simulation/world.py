@@ -172,7 +172,7 @@ class World:
     def step(self) -> bool:
         """One step of somebody who has something to do; False when nobody has."""
         self._steps += 1
-        self.now_us += self.rng.choice(TICKS_US)
+        self.now_us += self.rng.choice(TICKS_US) + self.rng.randrange(1_000)
         ready = [a for part in self.parts for a in part.actors if a not in self._busy and a.ready()]
         if not ready or self._steps > STEPS_MAX:
             return False

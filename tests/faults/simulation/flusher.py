@@ -115,9 +115,14 @@ class Flusher:
             self._claimed.clear()
 
     def _excuse(self) -> None:
-        """A flusher that died between commit and settle: its entries are right, but stay pending; the audit's work."""
+        """A flusher that died between commit and settle: the audit finds its entries. They are right but pending,
+
+        unless a record was refused, which the cache has not heard of.
+        """
+        refused = {op.key for op in self._world.plan.ops if op.poison}
+        excused = self._world.history.excused
         for key in self._claimed:
-            self._world.history.excused.setdefault(key, False)
+            excused[key] = excused.get(key, False) or key in refused
 
 
 def lane_is_idle(lane: Lane) -> bool:

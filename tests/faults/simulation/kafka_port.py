@@ -39,12 +39,14 @@ class ConsumerPort:
     def consume(self, _count: int, _timeout_s: float) -> list[Message]:
         self._process.check()
         self._rebalance()
+        positions = dict(self._positions)
         try:
             return self._world.call(
                 "consume", self._fetch, kafka_error, special=self._fetch_again, process=self._process
             )
         except KafkaException:
-            return []  # librdkafka reconnects by itself
+            self._positions = positions
+            return []  # librdkafka reconnects by itself, and fetches again
 
     def _rebalance(self) -> None:
         assert self.member is not None

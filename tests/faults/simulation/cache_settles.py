@@ -28,7 +28,7 @@ def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
             undo_fields(entry, str(version), fields, undone)
         for at in range(0, len(sums), 2):
             undo_sum(entry, fields[sums[at] - 1][0], str(-int(sums[at + 1])))
-        entry.update({"#p": str(pending), "#x": "1"})
+        entry.update({"#p": str(pending), "#x": "2"})
     return 1
 
 
@@ -58,8 +58,8 @@ def _restore(entry: dict[str, str], name: str, value: Any, mark: Any) -> None:
         entry[name] = value
     else:
         entry.pop(name, None)
-        if entry.get("#c") == "1":
-            del entry["#c"]
+        if entry.get("#c") == "1" or "#d" not in entry:
+            entry.pop("#c", None)
     if mark:
         entry["~" + name] = mark
     else:
@@ -111,7 +111,7 @@ def settle(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
                     entry.pop(name, None)
                 cache.expires[key] = cache.now + ttl_us
         elif pending > 0:
-            entry["#x"] = "1"
+            entry.setdefault("#x", "1")
             entry.pop("#l", None)
             tainted.append(at + 1)
         else:
@@ -144,7 +144,7 @@ def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
         for index, field in enumerate(fields, 1):
             _heal_field(entry, field, values.get(index), versions.get(index) or 0)
         entry["#c"] = "1" if exists else "0"
-        if not keep:
+        if not keep and entry["#x"] == "1":
             del entry["#x"]
     return 1
 

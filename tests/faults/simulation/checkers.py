@@ -84,7 +84,7 @@ def stale(history: History) -> Iterator[Violation]:
     for read in reads:
         for write in _own_writes(history, read):
             for field in write.op.fields:
-                if not _shows(history, read, write, field):
+                if not _shows(history, read, write, field) and not _may_be_hidden(history, read, write, field):
                     seen = "no row" if read.seen is None else repr(read.seen[field])
                     yield Violation("stale", f"{read.op} saw {seen} in {field} after {write.op} was acknowledged")
 
@@ -150,12 +150,18 @@ def _refused_texts(history: History) -> set[str]:
 
 
 def _content_excused(history: History, key: int) -> bool:
-    """The loss matrix: a write that nobody acknowledged and that never reached the broker; only the audit can know."""
+    """What only the audit can know: a write that nobody acknowledged and that never reached the broker, and an entry
+
+    whose flusher died before it settled, if a fault, a refusal or a delete made the cache rely on that settlement.
+    """
+    if history.excused.get(key, False):
+        return True
     logged = {record.number for record in history.log}
-    return history.excused.get(key, False) or any(
-        call.op.key == key and call.outcome == "unknown" and call.op.kind != "read" and call.op.number not in logged
-        for call in history.calls
-    )
+    writes = [call for call in history.calls if call.op.key == key and call.op.kind != "read"]
+    if any(call.outcome == "unknown" and call.op.number not in logged for call in writes):
+        return True
+    relied = any(call.outcome == "failed" or call.op.poison or call.op.kind == "delete" for call in writes)
+    return key in history.excused and (relied or key in history.disturbed)
 
 
 def _was_disturbed(history: History, read: Call) -> bool:
@@ -170,6 +176,18 @@ def _own_writes(history: History, read: Call) -> Iterator[Call]:
         own = call.op.actor == read.op.actor and call.outcome == "acknowledged" and call.cached
         if own and call.answered is not None and call.answered < read.invoked and not call.op.poison and not deleted:
             yield call
+
+
+def _may_be_hidden(history: History, read: Call, write: Call, field: str) -> bool:
+    """A refused write takes with it what it had replaced: until that is flushed, and a lower candidate until it is
+
+    settled (documented).
+    """
+    others = [call for call in history.calls if call.op.key == write.op.key and field in call.op.fields]
+    if not any(call.op.poison or call.outcome == "failed" for call in others):
+        return False
+    flushed = [history.flushed.get((r.partition, r.offset)) for r in history.log if r.number == write.op.number]
+    return field == "best" or not any(at is not None and at < read.invoked for at in flushed)
 
 
 def _shows(history: History, read: Call, write: Call, field: str) -> bool:

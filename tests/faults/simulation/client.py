@@ -165,7 +165,7 @@ class Client:
         self._outbox = self._writer.outbox  # type: ignore[assignment]  # as above
 
     def _next(self) -> None:
-        call = Call(self._ops.pop(0), self._world.event())
+        call = Call(self._ops.pop(0), self._world.history.event())
         self._world.history.calls.append(call)
         self._world.note(call.op)
         if call.op.kind == "read":
@@ -197,7 +197,7 @@ class Client:
         with contextlib.suppress(DatabaseDown):
             call.seen = self.show(call.op.key)
             call.read = True
-        call.answered = self._world.event()
+        call.answered = self._world.history.event()
         self._world.note("read", call.seen)
 
     def show(self, key: int) -> dict[str, Any] | None:
@@ -214,7 +214,7 @@ class Client:
                 waiting.append((call, write))
                 continue
             failure = write.outcome()
-            call.answered = self._world.event()
+            call.answered = self._world.history.event()
             call.outcome = (
                 "acknowledged" if failure is None else "unknown" if isinstance(failure, Unknown) else "failed"
             )

@@ -106,6 +106,8 @@ class Database:
         staged = transaction.staged
         for partition, progress in staged.progress.items():
             self._watch_progress(partition, progress)
+            for offset in range(self.progress[partition].next_offset, progress.next_offset):
+                self.history.flushed[partition, offset] = self.history.event()
         for key, row in staged.rows.items():
             self._watch_row(key, row, staged)
             if row is None:

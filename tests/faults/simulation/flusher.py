@@ -8,7 +8,6 @@ from typing import Any
 import tenacity
 
 from writebehind.flusher import app as flusher_app
-from writebehind.flusher.app import App
 from writebehind.flusher.lane import Lane, Outcome
 from writebehind.flusher.preflight import Prepared
 from writebehind.flusher.settle import Settler
@@ -51,7 +50,8 @@ class Flusher:
 
     @property
     def settler(self) -> Settler:
-        return self.lane._settler if hasattr(self.lane, "_settler") else self.lane._attempts._settler
+        settler: Settler = self.lane._settler
+        return settler
 
     @property
     def process(self) -> Process:
@@ -111,22 +111,10 @@ class Flusher:
             if not settler._try(step, committed):
                 settler._suspect.append(committed.keys)
             settler._queue.task_done()
-        if not self._unsettled and lane_is_idle(self.lane):
+        if not self._unsettled and self.lane.idle:
             self._claimed.clear()
 
     def _excuse(self) -> None:
-        """A flusher that died between commit and settle: the audit finds its entries. They are right but pending,
-
-        unless a record was refused, which the cache has not heard of.
-        """
-        refused = {op.key for op in self._world.plan.ops if op.poison}
-        excused = self._world.history.excused
+        """A flusher that died between commit and settle: its entries stay pending until the audit finds them."""
         for key in self._claimed:
-            excused[key] = excused.get(key, False) or key in refused
-
-
-def lane_is_idle(lane: Lane) -> bool:
-    return lane.idle
-
-
-__all__ = ["App", "Flusher"]
+            self._world.history.excused.setdefault(key, False)

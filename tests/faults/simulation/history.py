@@ -53,6 +53,7 @@ class History:
     rows: dict[int, TableRow] = field(default_factory=dict)
     old_rows: dict[int, TableRow] = field(default_factory=dict)
     progress: dict[int, int] = field(default_factory=dict)  # next offset per partition
+    flushed: dict[tuple[int, int], int] = field(default_factory=dict)  # when a partition's offset was committed
     letter_rows: set[tuple[int, int]] = field(default_factory=set)  # partition and offset
     letters_sent: set[tuple[int, int]] = field(default_factory=set)  # acknowledged by the broker
     entries: dict[int, dict[str, str]] = field(default_factory=dict)
@@ -66,6 +67,12 @@ class History:
     crashes: int = 0
     fired: set[tuple[str, str]] = field(default_factory=set)  # faults that happened: point and kind
     trace: list[str] = field(default_factory=list)
+    events: int = 0
+
+    def event(self) -> int:
+        """The next place in the order of events."""
+        self.events += 1
+        return self.events
 
 
 @dataclass(frozen=True)

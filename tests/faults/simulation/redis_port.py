@@ -112,7 +112,7 @@ class RedisPort:
 
     def _disturb(self, keys: Sequence[str]) -> None:
         for key in keys:
-            self._world.history.disturbed.setdefault(key_of(key), self._world.event())
+            self._world.history.disturbed.setdefault(key_of(key), self._world.history.event())
 
 
 class _Pipeline:

@@ -134,7 +134,7 @@ class Run:
 
     def _disturb_all(self) -> None:
         for key in KEYS_ALL:
-            self.history.disturbed.setdefault(key, self.world.event())
+            self.history.disturbed.setdefault(key, self.world.history.event())
 
     def _expire(self, op: Op) -> None:
         """The time to live of an entry is over, if it has one."""

@@ -79,7 +79,6 @@ class World:
         self._faults = {(fault.point, fault.nth): fault for fault in plan.faults}
         self._counts: dict[str, int] = {}
         self._busy: set[Actor] = set()
-        self._events = 0
         self._steps = 0
 
     @property
@@ -95,11 +94,6 @@ class World:
             yield
         finally:
             self._process.pop()
-
-    def event(self) -> int:
-        """The next place in the order of events."""
-        self._events += 1
-        return self._events
 
     def note(self, *words: object) -> None:
         if self.tracing:

@@ -6,6 +6,8 @@
 -- ARGV[3]  msgpack, per key: {row exists, {index, value, ...}, {index, version, ...}}: the row's fields, and the versions it holds of
 --          its Last fields
 --
+-- An undo's taint ('2') stays: it may hide a value that is neither in the row yet nor, since the undo, in the entry (a lower
+-- candidate, or an older write of a field whose refused write gave way to nothing). The entry is reloaded once it is clean.
 -- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
 -- then exact.
 local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
@@ -30,7 +32,7 @@ for at, key in ipairs(KEYS) do
       end
     end
     redis.call('HSET', key, '#c', exists and '1' or '0')
-    if ARGV[2] ~= '1' then redis.call('HDEL', key, '#x') end
+    if ARGV[2] ~= '1' and found[1] == '1' then redis.call('HDEL', key, '#x') end
   end
 end
 return 1

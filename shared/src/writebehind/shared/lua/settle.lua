@@ -48,7 +48,7 @@ for at, key in ipairs(KEYS) do
       redis.call('PEXPIRE', key, ttl_ms)
     end
   elseif pending > 0 then
-    redis.call('HSET', key, '#x', '1')
+    redis.call('HSETNX', key, '#x', '1')
     redis.call('HDEL', key, '#l')
     tainted[#tainted + 1] = at
   else

@@ -4,7 +4,8 @@
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
 -- ARGV[2]  msgpack, per key: {version, generation, is delete, sums, undo}; sums {index, delta, ...}, undo as write.lua gave it
 --
--- The entry is tainted: when nothing is pending any more it is deleted, so whatever could not be told apart here mends itself.
+-- The entry is tainted, with '2', which heal.lua keeps: when nothing is pending any more it is deleted, so whatever could not be
+-- told apart here mends itself.
 -- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both.
 -- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
 local fields, writes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
@@ -23,9 +24,10 @@ local function restore(key, name, value, mark)
   if value then
     redis.call('HSET', key, name, value)
   else
-    -- The row was loaded since, but not over the field that the undone write held: the entry is partial again.
+    -- The row was loaded since, or made by a write that was flushed, but not over the field that the undone write held: the
+    -- entry is partial again. Under a pending delete it is not: the row is still there, and must not show.
     redis.call('HDEL', key, name)
-    if redis.call('HGET', key, '#c') == '1' then redis.call('HDEL', key, '#c') end
+    if redis.call('HGET', key, '#c') == '1' or not redis.call('HGET', key, '#d') then redis.call('HDEL', key, '#c') end
   end
   if mark then redis.call('HSET', key, '~' .. name, mark) else redis.call('HDEL', key, '~' .. name) end
 end
@@ -74,7 +76,7 @@ for at, key in ipairs(KEYS) do
     else
       if write[3] then undo_delete(key, version, write[5]) else undo_fields(key, version, write[5], 1) end
       undo_sums(key, write[4])
-      redis.call('HSET', key, '#p', text(pending), '#x', '1')
+      redis.call('HSET', key, '#p', text(pending), '#x', '2')
     end
   end
 end

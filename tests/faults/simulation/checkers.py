@@ -152,7 +152,8 @@ def _refused_texts(history: History) -> set[str]:
 def _content_excused(history: History, key: int) -> bool:
     """What only the audit can know: a write that nobody acknowledged and that never reached the broker, and an entry
 
-    whose flusher died before it settled, if a fault, a refusal or a delete made the cache rely on that settlement.
+    whose flusher died or was replaced before it settled, if a fault, a refusal or a delete made the cache rely on that:
+    `heal` counts on one flusher having settled all that is in the row.
     """
     if history.excused.get(key, False):
         return True
@@ -161,7 +162,7 @@ def _content_excused(history: History, key: int) -> bool:
     if any(call.outcome == "unknown" and call.op.number not in logged for call in writes):
         return True
     relied = any(call.outcome == "failed" or call.op.poison or call.op.kind == "delete" for call in writes)
-    return key in history.excused and (relied or key in history.disturbed)
+    return (key in history.excused or key in history.moved) and (relied or key in history.disturbed)
 
 
 def _was_disturbed(history: History, read: Call) -> bool:

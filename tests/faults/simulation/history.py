@@ -60,6 +60,7 @@ class History:
     shown: dict[int, dict[str, Any] | None] = field(default_factory=dict)  # what a read of each key gives at the end
     # Keys whose entry the loss matrix leaves to the audit, and whether even its content may be wrong until then.
     excused: dict[int, bool] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)  # keys whose partition had more than one owner
     disturbed: dict[int, int] = field(default_factory=dict)  # keys whose entry a fault touched, with the first time
     went_back: list[str] = field(default_factory=list)  # versions or progress, as they happened
     errors: list[str] = field(default_factory=list)  # what no fault explains

@@ -10,7 +10,7 @@ from writebehind.shared.record import KEYS, MASK, VERSION, Codec
 from .broker import PARTITIONS, Broker
 from .client import Client
 from .database import Database
-from .entities import DECLARATIONS, OLD_ROW, value
+from .entities import DECLARATIONS, OLD_ROW
 from .flusher import Flusher
 from .history import History, Logged
 from .patches import SETTINGS, Stage
@@ -93,6 +93,7 @@ class Run:
         history, database = self.history, self.database
         history.rows = dict(database.rows)
         history.progress = {n: progress.next_offset for n, progress in database.progress.items()}
+        history.moved = {k for k in KEYS_ALL if (p := database.progress.get(k % PARTITIONS)) and p.epoch > 1}
         history.letter_rows = set(database.letters)
         history.log = self._logged()
         history.entries = {key_of(name): dict(entry) for name, entry in self.world.cache.entries.items()}
@@ -170,5 +171,3 @@ def carry_out(stage: Stage, plan: Plan, *, tracing: bool = False) -> History:
     """Run a plan. The stage must be installed."""
     return Run(stage, plan, tracing=tracing).carry_out()
 
-
-__all__ = ["carry_out", "value"]

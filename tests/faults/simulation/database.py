@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from psycopg import errors
@@ -56,6 +57,7 @@ class Database:
         self.progress: dict[int, Progress] = {}
         self.tombstones: dict[str, int] = {}
         self.letters: dict[tuple[int, int], str] = {}
+        self.claimed_by: dict[int, set[str]] = {}
         self._locks: dict[Resource, Transaction] = {}
         self._waits = 0
 
@@ -101,6 +103,11 @@ class Database:
         known = self.progress.get(partition)
         self.progress[partition] = Progress(topic_id, start, 1) if known is None else raised(known)
         return self.progress[partition]
+
+    def claimants(self, partitions: Iterable[int], name: str) -> None:
+        """Take note of who claims: the checkers ask whether a partition moved."""
+        for partition in partitions:
+            self.claimed_by.setdefault(partition, set()).add(name)
 
     def commit(self, transaction: Transaction) -> None:
         staged = transaction.staged

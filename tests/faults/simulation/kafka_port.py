@@ -39,6 +39,8 @@ class ConsumerPort:
     def consume(self, _count: int, _timeout_s: float) -> list[Message]:
         self._process.check()
         self._rebalance()
+        if not any(self._broker.logs[n][at:] for n, at in self._positions.items() if n not in self._paused):
+            return []
         positions = dict(self._positions)
         try:
             return self._world.call(

@@ -92,6 +92,8 @@ class Connection:
         else:
             point, run = statements.known(text)
             effect = lambda: self._run(run, params)  # noqa: E731  # the call decides whether it happens
+        if point == "claim":
+            self._database.claimants(params[2], self._process.name)
         return self._attempt(point, effect)
 
     def _attempt(self, point: str, effect: Callable[[], Answer]) -> Answer:

@@ -114,7 +114,7 @@ def fill(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
                     _fill_field(entry, fields[row[at] - 1], row[at + 1])
                 newest = max(int(entry.get("#v", 0)), version)
                 entry.update({"#v": str(newest), "#g": entry.get("#g", "0"), "#c": "1" if exists else "0"})
-            entry.pop("#l")
+            entry.pop("#l", None)
             if not pending:
                 cache.expires[key] = cache.now + ttl_us
         replies.append(filled)

@@ -57,7 +57,7 @@ class Database:
         self.progress: dict[int, Progress] = {}
         self.tombstones: dict[str, int] = {}
         self.letters: dict[tuple[int, int], str] = {}
-        self.claimed_by: dict[int, set[str]] = {}
+        self.claimed_by: dict[int, list[str]] = {}
         self._locks: dict[Resource, Transaction] = {}
         self._waits = 0
 
@@ -107,7 +107,14 @@ class Database:
     def claimants(self, partitions: Iterable[int], name: str) -> None:
         """Take note of who claims: the checkers ask whether a partition moved."""
         for partition in partitions:
-            self.claimed_by.setdefault(partition, set()).add(name)
+            self.claimed_by.setdefault(partition, []).append(name)
+
+    def watch_owner(self, transaction: Transaction, name: str) -> None:
+        """Called before a commit: only the last who claimed a partition may move it."""
+        for partition in transaction.staged.progress:
+            last = self.claimed_by[partition][-1]
+            if last != name:
+                self.history.went_back.append(f"partition {partition} was flushed by {name}, and belongs to {last}")
 
     def commit(self, transaction: Transaction) -> None:
         staged = transaction.staged

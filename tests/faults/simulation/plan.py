@@ -104,6 +104,8 @@ def _fault(rng: random.Random) -> Fault:
     kinds: list[FaultKind] = ["crash_before", "crash_after", "error_before", "error_after", "special", "suspend"]
     kind: FaultKind = "wait" if rng.random() < 0.35 else rng.choice(kinds)
     point = rng.choice(FAVOURED if rng.random() < 0.4 else POINTS)
+    if point == "client.append" and rng.random() < 0.4:
+        kind = "special"  # a refusal, which is undone
     if kind == "suspend" and not point.startswith("flusher"):
         kind = "wait"
     return Fault(point, int(rng.expovariate(0.35)), kind, rng.randrange(16))

@@ -92,8 +92,6 @@ class Connection:
         else:
             point, run = statements.known(text)
             effect = lambda: self._run(run, params)  # noqa: E731  # the call decides whether it happens
-        if point == "claim":
-            self._database.claimants(params[2], self._process.name)
         return self._attempt(point, effect)
 
     def _attempt(self, point: str, effect: Callable[[], Answer]) -> Answer:
@@ -132,6 +130,8 @@ class Connection:
             raise errors.InFailedSqlTransaction("current transaction is aborted")
         own = transaction or Transaction()
         rows = run(self._database, own, params)
+        if run is statements.claim:
+            self._database.claimants(params[2], self._process.name)
         if transaction is None:
             self._database.commit(own)
             self._database.release(own)
@@ -163,6 +163,7 @@ class Connection:
         if transaction is not None:
             self._database.release(transaction)
             if commit:
+                self._database.watch_owner(transaction, self._process.name)
                 self._database.commit(transaction)
         return Answer("COMMIT" if commit else "ROLLBACK")
 

@@ -97,7 +97,7 @@ def _progress(database: Database, _transaction: Transaction, params: Sequence[An
     ]
 
 
-def _claim(database: Database, _transaction: Transaction, params: Sequence[Any]) -> Rows:
+def claim(database: Database, _transaction: Transaction, params: Sequence[Any]) -> Rows:
     rows: Rows = []
     for topic, n, topic_id, start in zip(*params[1:], strict=True):
         claimed = database.claim(n, topic_id, start)
@@ -113,7 +113,7 @@ _KNOWN: tuple[tuple[str, str, str, Run], ...] = (
     ("UPDATE", "", "reset", _reset),
     ("INSERT INTO", '."tombstone"', "bury", _bury),
     ("INSERT INTO", '."letter"', "letter", _letter),
-    ("INSERT INTO", '."progress"', "claim", _claim),
+    ("INSERT INTO", '."progress"', "claim", claim),
     ("SELECT key, version", '."tombstone"', "tombstones", _tombstones),
     ("SELECT count(*)", '."progress"', "committed", _committed),
     ("SELECT topic, partition, topic_id", '."progress"', "progress", _progress),

@@ -17,7 +17,9 @@ TOPIC_ID = "id"
 class Message:
     """A message, by the methods of confluent-kafka's."""
 
-    def __init__(self, topic: str, partition: int, offset: int, key: bytes, value: bytes, headers: Any = None, number: int = -1) -> None:
+    def __init__(
+        self, topic: str, partition: int, offset: int, key: bytes, value: bytes, headers: Any = None, number: int = -1
+    ) -> None:
         self._topic = topic
         self._partition = partition
         self._offset = offset

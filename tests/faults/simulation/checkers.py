@@ -70,7 +70,9 @@ def phantom(history: History) -> Iterator[Violation]:
             continue
         for field in FIELDS:
             if row[field] != right.values[field] and not _may_differ(history, field, right):
-                yield Violation("phantom", f"row {key}: {field} is {row[field]!r}, and should be {right.values[field]!r}")
+                yield Violation(
+                    "phantom", f"row {key}: {field} is {row[field]!r}, and should be {right.values[field]!r}"
+                )
     refused = _refused_texts(history)
     for key, entry in history.entries.items():
         if not _content_excused(history, key):

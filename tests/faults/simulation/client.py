@@ -23,6 +23,7 @@ from .plan import Op
 from .redis_port import key_of
 from .world import Actor, Process, World
 
+
 def _timed_out(_flavour: int) -> KafkaException:
     return KafkaException(KafkaError(KafkaError._MSG_TIMED_OUT))
 

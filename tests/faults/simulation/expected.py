@@ -48,7 +48,9 @@ def _combined(history: History, field: str, records: list[Logged], start: Any) -
 
 
 def _inverted(records: list[Logged]) -> bool:
-    return any(not r.patch and any(earlier.version > r.version for earlier in records[:at]) for at, r in enumerate(records))
+    return any(
+        not r.patch and any(earlier.version > r.version for earlier in records[:at]) for at, r in enumerate(records)
+    )
 
 
 def keys_of(history: History) -> list[int]:

@@ -93,7 +93,7 @@ class Flusher:
             outcome = lane.flush(batch)
         except tenacity.RetryError:
             return
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # as in the lane
             self._process.check()
             outcome = Outcome(lane, batch, Verdict.BUG, error)
         lane._on_outcome(outcome)

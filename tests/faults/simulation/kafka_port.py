@@ -1,4 +1,4 @@
-"""Consumer, admin client and letter producer, as far as the flusher uses confluent-kafka's, over the broker in memory."""
+"""Consumer, admin client and letter producer, as far as the flusher uses them, over the broker in memory."""
 
 from __future__ import annotations
 
@@ -153,7 +153,9 @@ class LetterProducerPort:
         waiting, self._waiting = self._waiting, []
         for message, on_delivery in waiting:
             try:
-                self._world.call("letter_sent", functools.partial(self._append, message), kafka_error, process=self._process)
+                self._world.call(
+                    "letter_sent", functools.partial(self._append, message), kafka_error, process=self._process
+                )
             except KafkaException as error:
                 on_delivery(error.args[0], message)
             else:

@@ -56,7 +56,9 @@ class Stage:
 @contextlib.contextmanager
 def installed(stage: Stage) -> Iterator[None]:
     """Everything that reaches out of the process reaches the stage's world."""
-    clock = SimpleNamespace(monotonic=lambda: stage.now_s, time_ns=lambda: int(stage.now_s * 1e6) * 1000, sleep=stage.sleep)
+    clock = SimpleNamespace(
+        monotonic=lambda: stage.now_s, time_ns=lambda: int(stage.now_s * 1e6) * 1000, sleep=stage.sleep
+    )
 
     def redis(*_: Any, **__: Any) -> RedisPort:
         world = _world(stage)
@@ -75,13 +77,22 @@ def installed(stage: Stage) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for module, replacements in {
-            app: {"Consumer": kafka(ConsumerPort), "AdminClient": kafka(AdminPort), "time": clock, "Statements": _statements},
+            app: {
+                "Consumer": kafka(ConsumerPort),
+                "AdminClient": kafka(AdminPort),
+                "time": clock,
+                "Statements": _statements,
+            },
             claims: {"connect": postgres},
             database: {"connect": postgres, "pack": _unpacked},
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},
             settle: {"connect": redis, "PATIENCE_S": 0.0},
-            producer_cache: {"BlockingConnectionPool": mock.Mock(), "Redis": SimpleNamespace(from_pool=redis), "time": clock},
+            producer_cache: {
+                "BlockingConnectionPool": mock.Mock(),
+                "Redis": SimpleNamespace(from_pool=redis),
+                "time": clock,
+            },
             producer_writer: {"Outbox": outbox, "time": clock, "sleep": stage.sleep},
         }.items():
             for name, replacement in replacements.items():

@@ -24,7 +24,15 @@ FLUSHER_POINTS = (
 )
 POINTS = (*(f"client.{point}" for point in CLIENT_POINTS), *(f"flusher.{point}" for point in FLUSHER_POINTS))
 # Calls that decide what is durable go wrong more often.
-FAVOURED = ("client.append", "client.write", "client.undo", "flusher.commit", "flusher.merge", "flusher.settle")
+FAVOURED = (
+    "client.append",
+    "client.write",
+    "client.undo",
+    "client.fill",
+    "flusher.commit",
+    "flusher.merge",
+    "flusher.settle",
+)
 
 
 @dataclass(frozen=True)

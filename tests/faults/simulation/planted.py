@@ -1,7 +1,6 @@
 """`python -m tests.faults.simulation.planted`: is each wrongness caught, by which checker, and at which seed?"""
 
 from __future__ import annotations
-
 import __future__
 
 import argparse
@@ -46,7 +45,11 @@ def planted(bug: Bug) -> Iterator[None]:
     if source.count(bug.right) != 1:
         raise LookupError(f"{bug.name}: {bug.function} has the line {source.count(bug.right)} times: {bug.right}")
     code = compile(
-        source.replace(bug.right, bug.wrong), bug.module, "exec", __future__.annotations.compiler_flag, dont_inherit=True
+        source.replace(bug.right, bug.wrong),
+        bug.module,
+        "exec",
+        __future__.annotations.compiler_flag,
+        dont_inherit=True,
     )
     made: dict[str, Any] = {}
     exec(code, module.__dict__, made)  # noqa: S102  # our own source, one line of it changed

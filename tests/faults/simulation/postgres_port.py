@@ -39,7 +39,6 @@ class Answer:
         return self._rows
 
 
-
 class Connection:
     """One connection of one process, in autocommit mode."""
 
@@ -138,7 +137,7 @@ class Connection:
         return Answer("", rows)
 
     def _control(self, text: str) -> Answer:
-        command, _, name = text.partition(" ")
+        command = text.split(" ", 1)[0]
         if command == "BEGIN":
             self._transaction = Transaction()
         elif command == "COMMIT":

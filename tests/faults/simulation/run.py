@@ -86,7 +86,9 @@ class Run:
     def _flushed(self) -> bool:
         alive = [flusher for flusher in self.flushers if flusher.alive]
         ends = {n: len(log) for n, log in enumerate(self.broker.logs) if log}
-        told = all(n in self.database.progress and self.database.progress[n].next_offset >= end for n, end in ends.items())
+        told = all(
+            n in self.database.progress and self.database.progress[n].next_offset >= end for n, end in ends.items()
+        )
         return told and bool(alive) and all(flusher.quiet for flusher in alive)
 
     def _tell(self) -> None:
@@ -170,4 +172,3 @@ class Run:
 def carry_out(stage: Stage, plan: Plan, *, tracing: bool = False) -> History:
     """Run a plan. The stage must be installed."""
     return Run(stage, plan, tracing=tracing).carry_out()
-

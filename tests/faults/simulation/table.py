@@ -20,7 +20,9 @@ class TableRow:
     versions: tuple[int | None, ...]
 
 
-def merged(declaration: Declaration, row: TableRow | None, values: Sequence[Any], news: Sequence[int | None]) -> TableRow:
+def merged(
+    declaration: Declaration, row: TableRow | None, values: Sequence[Any], news: Sequence[int | None]
+) -> TableRow:
     """MERGE: `values` per field, `news` per versioned field, as the statement's parameters give them."""
     before = row or default_row(declaration)
     slots = {c.name: place for place, c in enumerate(declaration.versioned)}

@@ -9,7 +9,7 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from .cache import Cache
 from .history import History
@@ -99,7 +99,9 @@ class World:
         if self.tracing:
             who = self._process[-1].name if self._process else "world"
             indent = "  " * len(self._busy)
-            self.history.trace.append(f"{(self.now_us - START_US) / 1e6:9.3f} {indent}{who}: {' '.join(map(str, words))}")
+            self.history.trace.append(
+                f"{(self.now_us - START_US) / 1e6:9.3f} {indent}{who}: {' '.join(map(str, words))}"
+            )
 
     def call(
         self,
@@ -195,4 +197,3 @@ def _chain(error: BaseException | None) -> str:
         parts.append(f"{type(error).__name__}: {error}")
         error = error.__cause__
     return " <- ".join(parts)
-

@@ -72,6 +72,8 @@ def read(header: str) -> Bookkeeping:
                 sums[part[1:4]] = part[4:]
             case "d":
                 deleted_at = int(part[1:])
+            case "u":
+                pass  # an undo's taint, which healing keeps
             case _:
                 lease = part[1:]
     holds = flag.lower()

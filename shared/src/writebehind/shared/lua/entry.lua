@@ -6,7 +6,7 @@
 -- V newest version and G generation, 16 digits each. s what the entry holds: p parts of the row, c all of it ("complete"),
 -- n that there is no row; a capital when it is tainted. P the pending writes, nothing when there are none. The rest only when it
 -- applies: marks (which version set a field last: '=' the newest one, '@' an older one), sums of deltas that are not settled,
--- a pending delete, the lease of the one reader who may fill, always last. IDS are the three-character names that scripts.py gives the
+-- a pending delete, u1 after an undo, the lease of the one reader who may fill, always last. IDS are the three-character names that scripts.py gives the
 -- fields: up to 64 characters, a hash is stored in half the memory.
 --
 -- An entry of which only a lease is known has version 0 and holds parts. This file is put in front of the scripts.
@@ -35,7 +35,7 @@ local function read(header)
   local holds = string.lower(flag)
   local entry = {
     version = version, generation = sub(header, 18, 33), holds = holds, tainted = holds ~= flag, pending = pending,
-    marks = marks, sums = sums, delete = false, lease = false,
+    marks = marks, sums = sums, delete = false, undone = false, lease = false,
   }
   if stop > #header then return entry end
   for sort, part in gmatch(sub(header, stop), ' (.)(%S+)') do
@@ -47,6 +47,8 @@ local function read(header)
       sums[sub(part, 1, 3)] = sub(part, 4)
     elseif sort == 'd' then
       entry.delete = part
+    elseif sort == 'u' then
+      entry.undone = true
     else
       entry.lease = part
     end
@@ -85,6 +87,7 @@ local function written(entry, fields)
     .. (entry.pending > 0 and format('%d', entry.pending) or '')
     .. parts_of(entry, fields)
     .. (entry.delete and ' d' .. entry.delete or '')
+    .. (entry.undone and ' u1' or '')
     .. (entry.lease and ' l' .. entry.lease or '')
 end
 

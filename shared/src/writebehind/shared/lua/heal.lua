@@ -6,6 +6,8 @@
 -- ARGV[3]  msgpack, per key: {row exists, {index, value, ...}, {index, version, ...}}: the row's fields, and the versions it holds of
 --          its Last fields
 --
+-- An entry after an undo stays tainted: it may hide a value that is neither in the row yet nor, since the undo, in the entry (a
+-- lower candidate, or an older write of a field whose refused write gave way to nothing). It is reloaded once it is clean.
 -- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
 -- then exact. Not so while a delete is pending, or was since the entry was clean: such an entry is left as it is.
 local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
@@ -32,7 +34,7 @@ local function heal(key, entry, row)
       if value then call('HSET', key, name, value) else call('HDEL', key, name) end
     end
   end
-  entry.holds, entry.tainted = row[1] and 'c' or 'n', ARGV[2] == '1'
+  entry.holds, entry.tainted = row[1] and 'c' or 'n', ARGV[2] == '1' or entry.undone
   call('HSET', key, '#', written(entry, fields))
 end
 

@@ -4,7 +4,8 @@
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
 -- ARGV[2]  msgpack, per key: {version, generation, patch, undo}; patch as for write.lua, undo as write.lua gave it
 --
--- The entry is tainted: when nothing is pending any more it is deleted, so whatever could not be told apart here mends itself.
+-- The entry is tainted, for good (heal.lua keeps it): when nothing is pending any more it is deleted, so whatever could not be
+-- told apart here mends itself.
 -- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both,
 -- and so does '#u:VERSION:' for what a delete found.
 -- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
@@ -24,9 +25,10 @@ local function restore(key, entry, field, value, mark)
   if value then
     call('HSET', key, field[1], value)
   else
-    -- The row was loaded since, but not over the field that the undone write held: the entry is partial again.
+    -- The row was loaded since, or made by a write that was flushed, but not over the field that the undone write held: the
+    -- entry is partial again. Under a pending delete it is not: the row is still there, and must not show.
     call('HDEL', key, field[1])
-    if entry.holds == 'c' then entry.holds = 'p' end
+    if entry.holds == 'c' or not entry.delete then entry.holds = 'p' end
   end
   entry.marks[field[6]] = mark or nil
 end
@@ -108,7 +110,7 @@ for at = 1, #KEYS do
     else
       local version, patch = text(write[1]), write[3]
       if patch[1] then undo_patch(key, entry, version, patch, write[4]) else undo_delete(key, entry, version, write[4]) end
-      entry.tainted = true
+      entry.tainted, entry.undone = true, true
       call('HSET', key, '#', written(entry, fields))
     end
   end

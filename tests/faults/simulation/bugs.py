@@ -1,0 +1,171 @@
+"""Wrongnesses to plant, each one line: where, what the line says, and what it says instead.
+
+Most change the code that ships. Those of `simulation` change the model of a statement or a script, which says the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FLUSHER, SHARED, PRODUCER = "writebehind.flusher.", "writebehind.shared.", "writebehind.producer."
+MODEL = "tests.faults.simulation."
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`function` is the qualified name in `module` whose source has `right` exactly once."""
+
+    name: str
+    module: str
+    function: str
+    right: str
+    wrong: str
+
+
+BUGS = (
+    # The producer
+    Bug(
+        "acknowledged before the broker has it",
+        PRODUCER + "_sync.writer",
+        "Writer._enqueue",
+        "self.outbox.send(write, write.record())",
+        "self.outbox.send(write, write.record()); write.group.one_done()",
+    ),
+    Bug("refusal told as success", PRODUCER + "write", "Write.outcome", "if self.error is None:", "if True:"),
+    Bug("time-out told as refusal", PRODUCER + "write", "Write.outcome", "if is_definite(self.error):", "if True:"),
+    Bug(
+        "refused write is not undone",
+        PRODUCER + "_sync.writer",
+        "Writer._take_back",
+        "if write.applied is not None:",
+        "if False:",
+    ),
+    Bug(
+        "entries in doubt are trusted",
+        PRODUCER + "_sync.cache",
+        "Cache.run",
+        "self._suspects[key] = None",
+        "pass",
+    ),
+    # The fold
+    Bug("a sum keeps one delta", SHARED + "fold", "_combine", "return exact_sum(present)", "return present[-1]"),
+    Bug("a maximum keeps the last", SHARED + "fold", "_combine", "max(present) if", "present[-1] if"),
+    Bug(
+        "last instead of newest",
+        SHARED + "fold",
+        "_newest",
+        "max(touching, key=operator.itemgetter(0))[0]",
+        "touching[-1][0]",
+    ),
+    Bug("a patch writes what it leaves out", SHARED + "fold", "_newest", "if mask & bit]", "]"),
+    Bug(
+        "deltas older than a delete survive it",
+        SHARED + "fold",
+        "_fold_with_deletes",
+        "if row[VERSION] > deleted]",
+        "if row[MASK] != DELETE]",
+    ),
+    Bug(
+        "tombstones are ignored",
+        SHARED + "fold",
+        "_fold_with_deletes",
+        "deleted = max(deleted, tombstones.get(text, 0))",
+        "pass",
+    ),
+    # The flusher
+    Bug(
+        "repeated offsets count again",
+        FLUSHER + "loop",
+        "Loop._collect",
+        "if offsets != list(range(first, first + len(run))):\n        # librdkafka",
+        "if False:\n        # librdkafka",
+    ),
+    Bug(
+        "COMMIT's answer is not read",
+        FLUSHER + "database",
+        "Writer.write",
+        'if committed.statusmessage != "COMMIT":',
+        "if False:",
+    ),
+    Bug(
+        "a lost answer is never asked for",
+        FLUSHER + "attempt",
+        "Attempts.attempt",
+        "if not self._was_committed(batch):",
+        "if True:",
+    ),
+    Bug(
+        "a failed batch is empty when tried again",
+        FLUSHER + "attempt",
+        "Attempts._judge",
+        "self._writer.disconnect()\n    verdict",
+        "self._writer.disconnect(); batch.rows.clear(); self.prepare(batch)\n    verdict",
+    ),
+    Bug(
+        "a failed batch counts twice when tried again",
+        FLUSHER + "attempt",
+        "Attempts._judge",
+        "self._writer.disconnect()\n    verdict",
+        "self._writer.disconnect(); batch.rows += batch.rows; batch.messages += batch.messages; self.prepare(batch)\n    verdict",
+    ),
+    Bug(
+        "settled before the commit",
+        FLUSHER + "attempt",
+        "Attempts.attempt",
+        "self._settle(batch, self._writer.write(batch))",
+        "self._settle(batch, batch.folded or fold(self._declaration, batch.rows)); self._writer.write(batch)",
+    ),
+    Bug(
+        "seeks past the stored offset",
+        FLUSHER + "membership",
+        "Membership._seek",
+        "TopicPartition(*place, offset)",
+        "TopicPartition(*place, offset + 1)",
+    ),
+    Bug(
+        "letters are not awaited",
+        FLUSHER + "letterbox",
+        "Letterbox._post",
+        "while len(answers) < len(drafts):",
+        "while False:",
+    ),
+    Bug(
+        "skipped without a letter", FLUSHER + "attempt", "Attempts._post_letters", "batch.letters[batch.posted :]", "[]"
+    ),
+    Bug(
+        "no row for a letter",
+        FLUSHER + "database",
+        "Writer._record_letters",
+        "connection.execute(self._skip, params)",
+        "pass",
+    ),
+    Bug("one bad record drops its batch", FLUSHER + "batch", "Batch.refuse", "if index not in causes]", "if False]"),
+    Bug("refused values stay in the cache", FLUSHER + "attempt", "Attempts._settle", "if batch.letters:", "if False:"),
+    # What advance() and MERGE do
+    Bug("no epoch check", MODEL + "database", "may_advance", "known.epoch == epoch and ", ""),
+    Bug("no offset check", MODEL + "database", "may_advance", " and known.next_offset == expected", ""),
+    Bug("a claim does not fence", MODEL + "database", "raised", "known.epoch + 1", "known.epoch"),
+    Bug("no version guard", MODEL + "table", "is_newer", "new > (slot or 0)", "True"),
+    # What the scripts do
+    Bug(
+        "settle ignores generations",
+        MODEL + "cache_settles",
+        "same_generation",
+        'generation != 0 and int(entry["#g"]) == generation',
+        "True",
+    ),
+    Bug("settle ignores counts", MODEL + "cache_settles", "lowered", "pending - count", "0"),
+    Bug(
+        "undo drops a newer value",
+        MODEL + "cache_settles",
+        "undo_fields",
+        'if entry.get("~" + name) == version:',
+        "if True:",
+    ),
+    Bug("heal forgets an undo", MODEL + "cache_settles", "heal", ' and entry["#x"] == "1"', ""),
+    Bug("a pending entry expires", MODEL + "cache_writes", "_Write.store", "self.cache.expires.pop(key, None)", "pass"),
+    Bug(
+        "a fill overwrites what is pending", MODEL + "cache_writes", "_fill_field", "if name not in entry:", "if True:"
+    ),
+    Bug("a fill needs no token", MODEL + "cache_writes", "fill", ".startswith(token)", '.startswith("")'),
+)

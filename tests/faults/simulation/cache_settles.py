@@ -1,0 +1,169 @@
+"""What undo.lua, settle.lua and heal.lua do to the cache in memory, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .cache import NULL, Cache, add, mark_of, pick
+
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    fields, writes = _unpack(args[0]), _unpack(args[1])
+    for key, (version, generation, is_delete, sums, undone) in zip(keys, writes, strict=True):
+        entry = cache.entry(key)
+        pending = int(entry.get("#p", 0)) - 1
+        if int(entry.get("#g", -1)) != generation:
+            continue
+        if pending <= 0:
+            cache.drop(key)
+            continue
+        if is_delete:
+            undo_delete(entry, str(version), fields, undone)
+        else:
+            undo_fields(entry, str(version), fields, undone)
+        for at in range(0, len(sums), 2):
+            undo_sum(entry, fields[sums[at] - 1][0], str(-int(sums[at + 1])))
+        entry.update({"#p": str(pending), "#x": "2"})
+    return 1
+
+
+def undo_fields(entry: dict[str, str], version: str, fields: Any, undone: Sequence[Any]) -> None:
+    """Give each field back what was there before, unless a newer write holds it: that one finds a note."""
+    for at in range(0, len(undone), 3):
+        name = fields[undone[at] - 1][0]
+        value, mark = _before(entry, name, undone[at + 1], undone[at + 2])
+        if entry.get("~" + name) == version:
+            _restore(entry, name, value, mark)
+        else:
+            entry[f"#u:{version}:{name}"] = f"{mark or ''} {'0' if value is False else '1' + value}"
+
+
+def _before(entry: dict[str, str], name: str, value: Any, mark: Any) -> tuple[Any, Any]:
+    while mark:
+        note = entry.get(f"#u:{mark}:{name}")
+        if note is None:
+            break
+        noted_mark, _, rest = note.partition(" ")
+        value, mark = rest[1:] if rest[0] == "1" else False, noted_mark or False
+    return value, mark
+
+
+def _restore(entry: dict[str, str], name: str, value: Any, mark: Any) -> None:
+    if value is not False:
+        entry[name] = value
+    else:
+        entry.pop(name, None)
+        if entry.get("#c") == "1" or "#d" not in entry:
+            entry.pop("#c", None)
+    if mark:
+        entry["~" + name] = mark
+    else:
+        entry.pop("~" + name, None)
+
+
+def undo_sum(entry: dict[str, str], name: str, delta: str) -> None:
+    for field in (name, "+" + name):
+        if field in entry and entry[field] != NULL:
+            entry[field] = add(entry[field], delta)
+
+
+def undo_delete(entry: dict[str, str], version: str, fields: Any, undone: Sequence[Any]) -> None:
+    if entry.get("#d") != version:
+        return
+    del entry["#d"]
+    if undone[0] is not False:
+        entry["#c"] = undone[0]
+    else:
+        entry.pop("#c", None)
+    for at in range(1, len(undone), 3):
+        name = fields[undone[at] - 1][0]
+        if name not in entry:
+            entry[name] = undone[at + 1]
+            if undone[at + 2] is not False:
+                entry["~" + name] = undone[at + 2]
+
+
+def settle(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    fields, ttl_us, (generations, counts, sums) = _unpack(args[0]), int(args[1]) * 1000, _unpack(args[2])
+    tainted: list[int] = []
+    for at, key in enumerate(keys):
+        entry = cache.entry(key)
+        pending = int(entry.get("#p", 0))
+        if "#g" not in entry:
+            if "#l" in entry:
+                cache.drop(key)
+        elif same_generation(entry, generations[at]):
+            pending = lowered(pending, counts[at])
+            if pending > 0:
+                entry["#p"] = str(pending)
+                _lower_sums(entry, fields, [column[at] for column in sums])
+                if "#x" in entry:
+                    tainted.append(at + 1)
+            elif "#x" in entry or entry.get("#c") == "0":
+                cache.drop(key)
+            else:
+                for name in ["#p", "#d", *map(mark_of, fields)]:
+                    entry.pop(name, None)
+                cache.expires[key] = cache.now + ttl_us
+        elif pending > 0:
+            entry.setdefault("#x", "1")
+            entry.pop("#l", None)
+            tainted.append(at + 1)
+        else:
+            cache.drop(key)
+    return tainted
+
+
+def same_generation(entry: dict[str, str], generation: int) -> bool:
+    return generation != 0 and int(entry["#g"]) == generation
+
+
+def lowered(pending: int, count: int) -> int:
+    return pending - count
+
+
+def _lower_sums(entry: dict[str, str], fields: Any, flushed: Sequence[str]) -> None:
+    names = [field[0] for field in fields if field[1] == "sum"]
+    for name, delta in zip(names, flushed, strict=True):
+        if delta != "" and "+" + name in entry:
+            entry["+" + name] = add(entry["+" + name], str(-int(delta)))
+
+
+def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    fields, keep, rows = _unpack(args[0]), args[1] == "1", _unpack(args[2])
+    for key, (exists, flat, flat_versions) in zip(keys, rows, strict=True):
+        entry = cache.entry(key)
+        if "#x" not in entry or "#p" not in entry:
+            continue
+        values, versions = _pairs(flat), _pairs(flat_versions)
+        for index, field in enumerate(fields, 1):
+            _heal_field(entry, field, values.get(index), versions.get(index) or 0)
+        entry["#c"] = "1" if exists else "0"
+        if not keep and entry["#x"] == "1":
+            del entry["#x"]
+    return 1
+
+
+def _pairs(flat: Sequence[Any]) -> dict[int, Any]:
+    return {flat[at]: flat[at + 1] for at in range(0, len(flat), 2)}
+
+
+def _heal_field(entry: dict[str, str], field: Sequence[str], value: str | None, row_version: int) -> None:
+    name, merge, order = field[:3]
+    if merge == "sum":
+        pending = entry.get("+" + name)
+        if value is not None or pending is not None:
+            entry[name] = add("0" if value in (None, NULL) else str(value), pending or "0")
+    elif merge != "last":
+        if value is not None and value != NULL:
+            entry[name] = pick(entry.get(name), value, merge, order)
+    elif int(entry.get("~" + name, 0)) <= row_version:
+        if value is not None:
+            entry[name] = value
+        else:
+            entry.pop(name, None)

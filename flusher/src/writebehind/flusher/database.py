@@ -137,14 +137,14 @@ class Writer:
                 folded = fold(self._declaration, rows, tombstones)
                 params = self.pack(folded) if folded.rows else []
                 with connection.pipeline():
-                    connection.execute("SAVEPOINT attempt")
+                    connection.execute("SAVEPOINT attempt", prepare=False)
                     self._apply(connection, folded, params)
-                    connection.execute("RELEASE attempt")
+                    connection.execute("RELEASE attempt", prepare=False)
             except Exception as error:
                 if triage(error) is not Verdict.POISON:
                     raise
                 if connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
-                    connection.execute("ROLLBACK TO attempt")
+                    connection.execute("ROLLBACK TO attempt", prepare=False)
                 return error
             return None
 

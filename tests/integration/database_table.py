@@ -34,7 +34,13 @@ class Table:
         self._version = 0
         self.url = url
         self.writer = Writer(
-            declaration, statements, url, bookkeeping=bookkeeping, statement_timeout_s=60, lock_timeout_s=60
+            declaration,
+            statements,
+            url,
+            bookkeeping=bookkeeping,
+            statement_timeout_s=60,
+            lock_timeout_s=60,
+            stall_timeout_s=60,
         )
 
     def write(self, rows: Sequence[Row]) -> None:

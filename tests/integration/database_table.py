@@ -42,7 +42,7 @@ class Table:
         self._next = 0
         self._version = 0
         self.url = url
-        timeouts = {"statement_timeout_s": 60, "lock_timeout_s": 60, **timeouts}
+        timeouts = {"statement_timeout_s": 60, "lock_timeout_s": 60, "stall_timeout_s": 60, **timeouts}
         self.writer = Writer(declaration, statements, url, bookkeeping=bookkeeping, **timeouts)
 
     def write(self, rows: Sequence[Row]) -> None:

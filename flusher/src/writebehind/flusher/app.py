@@ -53,6 +53,7 @@ class App:
             settings.database.schema_,
             AdminClient(kafka_client_config(settings)),
             owner,
+            stall_timeout_s=settings.database.stall_timeout_s,
         )
         self._membership = Membership(
             Consumer(consumer_config(settings), logger=log), claims, list(routes), self._on_gone
@@ -110,6 +111,7 @@ class App:
                 bookkeeping=settings.database.schema_,
                 statement_timeout_s=settings.database.statement_timeout_s,
                 lock_timeout_s=settings.database.lock_timeout_s,
+                stall_timeout_s=settings.database.stall_timeout_s,
             )
             settler = Settler(declaration, settings.cache, writer.select, prepared.slots)
             return Lane(

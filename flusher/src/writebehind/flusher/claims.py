@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPart
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
+from . import watchdog
 from .database import connect
 
 Place = tuple[str, int]  # topic, partition
@@ -92,8 +93,9 @@ def gap(place: Place, progress: Progress, log: Log) -> str | None:
 class Claims:
     """Claims partitions. Used by the loop's thread only."""
 
-    def __init__(self, url: str, bookkeeping: str, admin: AdminClient, owner: str) -> None:
+    def __init__(self, url: str, bookkeeping: str, admin: AdminClient, owner: str, *, stall_timeout_s: float) -> None:
         self._url = url
+        self._stall_timeout_s = stall_timeout_s
         self._admin = admin
         self._owner = owner
         table = sql.Identifier(bookkeeping, "progress")
@@ -166,7 +168,7 @@ class Claims:
 
     def _progress(self, places: Sequence[Place]) -> dict[Place, Progress]:
         topics, partitions = zip(*places, strict=True)
-        rows = self._connected().execute(self._read, (list(topics), list(partitions))).fetchall()
+        rows = self._rows(self._read, list(topics), list(partitions))
         return {(topic, partition): Progress(topic_id, offset) for topic, partition, topic_id, offset in rows}
 
     def _take(self, places: Sequence[Place], logs: Mapping[Place, Log]) -> list[Claim]:
@@ -178,8 +180,12 @@ class Claims:
             [logs[place].topic_id for place in places],
             [logs[place].start for place in places],
         ]
-        rows = self._connected().execute(self._claim, (self._owner, *columns)).fetchall()
-        return [Claim(*row) for row in rows]
+        return [Claim(*row) for row in self._rows(self._claim, self._owner, *columns)]
+
+    def _rows(self, query: sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:
+        connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            return connection.execute(query, parameters).fetchall()
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:

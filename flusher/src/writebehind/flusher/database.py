@@ -18,10 +18,13 @@ from writebehind.shared.fold import Folded, fold
 from writebehind.shared.record import KEYS, Row
 from writebehind.shared.statement import Statements
 
+from . import watchdog
 from .batch import Batch
 from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
 from .triage import NotCommitted, Verdict, triage
+
+CONNECT_TIMEOUT_S = 5
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -31,7 +34,7 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
 
     The server ends a transaction of ours that stands idle for 10 s: a stopped process must not hold the progress rows.
     """
-    connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name=name)
+    connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=name)
     connection.adapters.register_dumper(Packed, PackedDumper)
     utc.register(connection)
     settings = {
@@ -41,8 +44,12 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
         # A plan made for one batch's arrays may join by scanning the whole table; the generic plan looks each key up.
         "plan_cache_mode": "force_generic_plan",
     }
-    for setting, value in settings.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (setting, value))
+    pid = 0
+    with watchdog.guard(connection, CONNECT_TIMEOUT_S):
+        for setting, value in settings.items():
+            row = connection.execute("SELECT pg_backend_pid(), set_config(%s, %s, false)", (setting, value)).fetchone()
+            pid = row[0] if row else 0
+    watchdog.know(connection, url, pid)
     return connection
 
 
@@ -58,8 +65,10 @@ class Writer:
         bookkeeping: str,
         statement_timeout_s: float,
         lock_timeout_s: float,
+        stall_timeout_s: float,
     ) -> None:
         self._declaration = declaration
+        self._stall_timeout_s = stall_timeout_s
         self._statements = statements
         self._url = url
         self._by = f"{socket.gethostname()}:{os.getpid()}"  # who skipped a record
@@ -94,6 +103,10 @@ class Writer:
     def write(self, batch: Batch) -> Folded:
         """Commit a batch and the progress of its partitions, or raise and leave nothing behind."""
         connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            return self._write(connection, batch)
+
+    def _write(self, connection: psycopg.Connection[Any], batch: Batch) -> Folded:
         if batch.folded is not None:
             # Nothing has to be read first: the whole transaction goes out in one piece, and nobody waits in between.
             params = batch.packed or (self.pack(batch.folded) if batch.folded.rows else [])
@@ -160,13 +173,17 @@ class Writer:
         spans = batch.spans.values()
         columns = [[s.partition for s in spans], [s.epoch for s in spans], [s.next for s in spans]]
         params = [*pack(("int8", "int8", "int8"), columns), batch.topic]
-        row = self._connected().execute(self._committed, params).fetchone()
+        connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            row = connection.execute(self._committed, params).fetchone()
         return row is not None and row[0] == len(spans)
 
     def select(self, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Rows by key columns, as `Statements.select` gives them, outside any batch."""
         params = pack(self._statements.key_types, keys)
-        return self._connected().execute(self._statements.select, params, binary=True).fetchall()
+        connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            return connection.execute(self._statements.select, params, binary=True).fetchall()
 
     def disconnect(self) -> None:
         """Close the connection, which also rolls back what it had begun. The next write opens a new one."""

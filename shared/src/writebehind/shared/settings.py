@@ -109,6 +109,12 @@ class DatabaseSettings(_Part):
     )
     statement_timeout_s: float = Field(30.0, gt=0, description="longest statement, in seconds")
     lock_timeout_s: float = Field(5.0, gt=0, description="longest wait for a lock, in seconds")
+    stall_timeout_s: float = Field(
+        10.0,
+        ge=1,
+        description="how long a connection of the flusher may be silent before the server is asked, on another one, "
+        "whether it still works for us; a statement that runs is not cut, in seconds",
+    )
     pool_max: int = Field(4, ge=1, description="connections a producer opens at the most")
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", hide_input_in_errors=True, frozen=True)

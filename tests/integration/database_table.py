@@ -42,8 +42,8 @@ class Table:
         self._next = 0
         self._version = 0
         self.url = url
-        timeouts = {"statement_timeout_s": 60, "lock_timeout_s": 60, "stall_timeout_s": 60, **timeouts}
-        self.writer = Writer(declaration, statements, url, bookkeeping=bookkeeping, **timeouts)
+        limits: dict[str, Any] = {"statement_timeout_s": 60, "lock_timeout_s": 60, "stall_timeout_s": 60, **timeouts}
+        self.writer = Writer(declaration, statements, url, bookkeeping=bookkeeping, **limits)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Commit decoded records as one batch."""

@@ -85,7 +85,11 @@ def test_headers_and_logs_hold_no_values(writebehind_isolated: Isolation, tmp_pa
         w.execute("ALTER TABLE counters ADD CONSTRAINT shy CHECK (high <> 77_777)")
         put_bad(w, Counter, 1, partition=0, note=SECRET)
         put_bad(w, Counter, 2, partition=0, high=77_777)
-        own = [("traceparent", b"00-1"), ("traceparent", b"again"), ("empty", None)]
+        own: list[tuple[str, str | bytes | None]] = [
+            ("traceparent", b"00-1"),
+            ("traceparent", b"again"),
+            ("empty", None),
+        ]
         w.producer.produce(w.topic(Counter), b"no record", b"3", headers=own, partition=0)
         flusher = w.flusher()
         w.wait_flushed()

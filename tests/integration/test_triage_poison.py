@@ -47,7 +47,7 @@ ADD = "ALTER TABLE picky ADD "
 BIGGEST, BIG_TEXT = 2**63 - 1, "".join(f"{n * n:x}" for n in range(3000))  # does not compress to a page's third
 
 #: SQLSTATE, what makes the table refuse, the patches of key 1 that are written one after the other; the last one fails.
-REFUSALS = {
+REFUSALS: dict[str, tuple[Any, ...]] = {
     "text too long": ("22001", "ALTER TABLE picky ALTER title TYPE varchar(3)", {"title": "four"}),
     "sum beyond bigint": ("22003", "", {"hits": BIGGEST}, {"hits": 1}),
     "sum beyond int": ("22003", "", {"small": 2**31 - 1}, {"small": 1}),

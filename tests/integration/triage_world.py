@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import secrets
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import psycopg
@@ -116,11 +116,11 @@ def small_tablespace(corner: Isolation) -> Iterator[str]:
     if user is None:
         pytest.skip("a small file system to fill cannot be mounted: this needs root")
     name, folder = f"wb_test_{secrets.token_hex(4)}", tempfile.mkdtemp(prefix="wb-full-")
-    os.chmod(folder, 0o711)
+    Path(folder).chmod(0o711)  # the server's user has to reach the mount
     options = f"size=4m,mode=700,uid={user[0]},gid={user[1]}"
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
     if done.returncode != 0:
-        os.rmdir(folder)
+        Path(folder).rmdir()
         pytest.skip(f"a small file system to fill cannot be mounted: {done.stderr.decode().strip()}")
     try:
         administer(corner, f"CREATE TABLESPACE \"{name}\" LOCATION '{folder}'")
@@ -130,4 +130,4 @@ def small_tablespace(corner: Isolation) -> Iterator[str]:
             administer(corner, f'DROP TABLESPACE "{name}"')
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
-        os.rmdir(folder)
+        Path(folder).rmdir()

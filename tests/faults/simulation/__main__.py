@@ -1,4 +1,4 @@
-"""`python -m tests.faults.simulation --seeds N --start S`: many histories, each checked; a failing one is made small."""
+"""`python -m tests.faults.simulation --seeds N --start S`: many histories, checked; a failing one is made small."""
 
 from __future__ import annotations
 

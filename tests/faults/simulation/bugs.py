@@ -106,7 +106,8 @@ BUGS = (
         FLUSHER + "attempt",
         "Attempts._judge",
         "self._writer.disconnect()\n    verdict",
-        "self._writer.disconnect(); batch.rows += batch.rows; batch.messages += batch.messages; self.prepare(batch)\n    verdict",
+        "self._writer.disconnect(); batch.rows += batch.rows; batch.messages += batch.messages; self.prepare(batch)\n"
+        "    verdict",
     ),
     Bug(
         "settled before the commit",

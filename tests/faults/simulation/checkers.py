@@ -128,15 +128,16 @@ def _rows(history: History) -> Iterator[tuple[int, dict[str, Any] | None, Expect
     names = [c.name for c in history.declaration.fields]
     for key in keys_of(history):
         row = history.rows.get(key)
-        yield key, row and dict(zip(names, row.values, strict=True)), expected(history, key)
+        values = None if row is None else dict(zip(names, row.values, strict=True))
+        yield key, values, expected(history, key)
 
 
 def _is_missing(history: History, field: str, record: Logged, value: Any, right: Expected) -> bool:
     if field == "score":
         return times_applied(value, record.number) == 0
     if field == "best":
-        return value is None or value < record.patch[field]
-    return value != right.values[field] and record.patch[field] == right.values[field]
+        return value is None or bool(value < record.patch[field])
+    return bool(value != right.values[field] and record.patch[field] == right.values[field])
 
 
 def _may_differ(history: History, field: str, right: Expected) -> bool:

@@ -1,4 +1,4 @@
-"""What the simulation writes: values from which one can tell which write they came from, and how often it was applied."""
+"""What the simulation writes: values that tell which write they came from, and how often it was applied."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def value(field: str, number: int, *, poison: bool = False) -> Any:
 
 def times_applied(score: int, number: int) -> int:
     """How often write `number` is in a sum, if that is less than four times."""
-    return score // 4**number % 4
+    return score // (1 << 2 * number) % 4
 
 
 def combines(declaration: Declaration, field: str) -> bool:

@@ -107,6 +107,8 @@ class Flusher:
         except queue.Empty:
             settler._try(settler._forget_suspects)
         else:
+            assert committed is not None
+            assert committed is not None, "nobody stops the settler here"
             step: Any = settler._settle if isinstance(committed, Settlement) else settler._take_back
             if not settler._try(step, committed):
                 settler._suspect.append(committed.keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .plan import Plan
 
@@ -41,7 +41,7 @@ def _without(plan: Plan, part: str, still_fails: Callable[[Plan], Plan | None]) 
     while True:
         at = 0
         while at < len(getattr(plan, part)):
-            smaller = still_fails(replace(plan, **{part: _cut(getattr(plan, part), at, size)}))
+            smaller = still_fails(_with(plan, part, _cut(getattr(plan, part), at, size)))
             if smaller is None:
                 at += size
             else:
@@ -49,6 +49,10 @@ def _without(plan: Plan, part: str, still_fails: Callable[[Plan], Plan | None]) 
         if size == 1:
             return plan
         size //= 2
+
+
+def _with(plan: Plan, part: str, things: Any) -> Plan:
+    return replace(plan, ops=things) if part == "ops" else replace(plan, faults=things)
 
 
 def _cut(things: Sequence[T], at: int, size: int) -> tuple[T, ...]:

@@ -59,7 +59,10 @@ class Actor:
 class Part(Protocol):
     """A service that keeps actors, whatever becomes of its processes."""
 
-    actors: Sequence[Actor]
+    @property
+    def actors(self) -> Sequence[Actor]:
+        """The threads of its process."""
+        ...
 
 
 class World:

@@ -112,6 +112,7 @@ class App:
                 statement_timeout_s=settings.database.statement_timeout_s,
                 lock_timeout_s=settings.database.lock_timeout_s,
                 stall_timeout_s=settings.database.stall_timeout_s,
+                key_indexes=prepared.table.indexes_on_key(declaration),
             )
             settler = Settler(declaration, settings.cache, writer.select, prepared.slots)
             return Lane(

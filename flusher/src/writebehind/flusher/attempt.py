@@ -20,7 +20,7 @@ from .batch import Batch
 from .database import Writer
 from .letterbox import Draft, Letterbox, NotPosted, now, refused
 from .settle import Refused, Settler
-from .triage import Verdict, triage
+from .triage import Verdict
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -88,13 +88,13 @@ class Attempts:
     def _judge(self, batch: Batch, error: BaseException) -> Verdict:
         """POISON: the records at fault became letters, so come again at once. FENCED: see whether it was committed."""
         self._writer.disconnect()
-        verdict = triage(error)
+        verdict = self._writer.triage(batch, error)
         if verdict is Verdict.POISON:
             try:
                 return self._refuse(batch)
             except Exception as second:  # noqa: BLE001  # judged like the first
                 self._writer.disconnect()
-                error, verdict = second, triage(second)
+                error, verdict = second, self._writer.triage(batch, second)
         if verdict in (Verdict.TRANSIENT, Verdict.SYSTEMIC):
             self._report(verdict, error)
             raise Again(systemic=verdict is Verdict.SYSTEMIC) from error

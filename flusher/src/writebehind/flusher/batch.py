@@ -14,6 +14,7 @@ from writebehind.shared.record import VERSION, Row
 
 from .letterbox import Draft
 from .packed import Packed
+from .triage import Streak
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Batch:
     letters: list[Draft] = field(default_factory=list)  # records that this batch skips
     posted: int = 0  # how many of `letters` the broker has
     refused: list[Row] = field(default_factory=list)  # the decoded ones among them
+    streak: Streak = field(default_factory=Streak)
     attempts: int = 0  # how often it was refused, and since when
     first_failed_at: str = ""
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction

@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import psycopg
@@ -66,8 +66,10 @@ class Writer:
         statement_timeout_s: float,
         lock_timeout_s: float,
         stall_timeout_s: float,
+        key_indexes: Collection[tuple[str, str]] | None = None,
     ) -> None:
         self._declaration = declaration
+        self._key_indexes = key_indexes
         self._stall_timeout_s = stall_timeout_s
         self._statements = statements
         self._url = url
@@ -135,9 +137,17 @@ class Writer:
             raise NotCommitted(f"COMMIT was answered with {committed.statusmessage}")
         return folded
 
+    def triage(self, batch: Batch, error: BaseException) -> Verdict:
+        """The verdict on an error of writing a batch."""
+        return triage(error, self._key_indexes, repeats=batch.streak.add(error))
+
     def refused(self, batch: Batch) -> dict[int, BaseException]:
         """Which rows of a batch the database refuses, by index. Nothing is written; raises what is not their fault."""
         connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            return self._refused(connection, batch)
+
+    def _refused(self, connection: psycopg.Connection[Any], batch: Batch) -> dict[int, BaseException]:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
@@ -154,7 +164,7 @@ class Writer:
                     self._apply(connection, folded, params)
                     connection.execute("RELEASE attempt", prepare=False)
             except Exception as error:
-                if triage(error) is not Verdict.POISON:
+                if triage(error, self._key_indexes, repeats=batch.streak.length) is not Verdict.POISON:
                     raise
                 if connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
                     connection.execute("ROLLBACK TO attempt", prepare=False)

@@ -121,14 +121,14 @@ class Streak:
 
     def __init__(self) -> None:
         self._state: str | None = None
-        self._length = 0
+        self.length = 0
 
     def add(self, error: BaseException) -> int:
         """The failures in a row with this error's code, this one included."""
         state = getattr(error, "sqlstate", None) or type(error).__name__
-        self._length = self._length + 1 if state == self._state else 1
+        self.length = self.length + 1 if state == self._state else 1
         self._state = state
-        return self._length
+        return self.length
 
 
 def triage(

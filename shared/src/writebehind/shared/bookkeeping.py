@@ -93,7 +93,7 @@ def read(header: str) -> Bookkeeping:
 
 def short_names(names: Sequence[str]) -> list[str]:
     """Three characters for each field: short, so that an entry stays small, and by name, so that they outlive a change
-    of the declaration. Two that meet (in one of a thousand declarations of twenty fields) are told apart by their order.
+    of the declaration. Two that meet (one of a thousand declarations of twenty fields) are told apart by their order.
     """
     found: dict[str, str] = {}
     for name in names:

@@ -35,7 +35,7 @@ class ColumnInfo:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A table, its columns by name, the column sets of its unique indexes, and these by schema and name of the index."""
+    """A table, its columns by name, the column sets of its unique indexes, and these by the index's schema and name."""
 
     schema: str
     table: str

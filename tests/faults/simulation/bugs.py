@@ -83,7 +83,7 @@ BUGS = (
     Bug(
         "COMMIT's answer is not read",
         FLUSHER + "database",
-        "Writer.write",
+        "Writer._write",
         'if committed.statusmessage != "COMMIT":',
         "if False:",
     ),
@@ -168,5 +168,4 @@ BUGS = (
     Bug(
         "a fill overwrites what is pending", MODEL + "cache_writes", "_fill_field", "if name not in entry:", "if True:"
     ),
-    Bug("a fill needs no token", MODEL + "cache_writes", "fill", ".startswith(token)", '.startswith("")'),
 )

@@ -1,4 +1,4 @@
-"""What undo.lua, settle.lua and heal.lua do to the cache in memory, line by line."""
+"""What undo.lua, settle.lua and heal.lua do to the cache in memory; the bookkeeping is in fields of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
     fields, writes = _unpack(args[0]), _unpack(args[1])
-    for key, (version, generation, is_delete, sums, undone) in zip(keys, writes, strict=True):
+    for key, (version, generation, patch, note) in zip(keys, writes, strict=True):
         entry = cache.entry(key)
         pending = int(entry.get("#p", 0)) - 1
         if int(entry.get("#g", -1)) != generation:
@@ -22,14 +22,23 @@ def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if pending <= 0:
             cache.drop(key)
             continue
-        if is_delete:
-            undo_delete(entry, str(version), fields, undone)
+        touched = [(patch[at], patch[at + 1]) for at in range(0, len(patch), 2)]
+        if not touched:
+            undo_delete(entry, str(version), fields, note)
         else:
-            undo_fields(entry, str(version), fields, undone)
-        for at in range(0, len(sums), 2):
-            undo_sum(entry, fields[sums[at] - 1][0], str(-int(sums[at + 1])))
+            undo_fields(entry, str(version), fields, _noted(note, fields, [index for index, _ in touched]))
+        for index, delta in touched:
+            if fields[index - 1][1] == "sum":
+                undo_sum(entry, fields[index - 1][0], str(-int(delta)))
         entry.update({"#p": str(pending), "#x": "2"})
     return 1
+
+
+def _noted(note: Sequence[Any], fields: Any, touched: Sequence[int]) -> Sequence[Any]:
+    """What the write noted; of a write that the database refused nobody knows what was before it."""
+    if not note or note[0] is not False:
+        return note
+    return [part for index in touched if fields[index - 1][1] != "sum" for part in (index, False, False)]
 
 
 def undo_fields(entry: dict[str, str], version: str, fields: Any, undone: Sequence[Any]) -> None:
@@ -138,7 +147,7 @@ def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
     fields, keep, rows = _unpack(args[0]), args[1] == "1", _unpack(args[2])
     for key, (exists, flat, flat_versions) in zip(keys, rows, strict=True):
         entry = cache.entry(key)
-        if "#x" not in entry or "#p" not in entry:
+        if "#x" not in entry or "#p" not in entry or "#d" in entry:
             continue
         values, versions = _pairs(flat), _pairs(flat_versions)
         for index, field in enumerate(fields, 1):

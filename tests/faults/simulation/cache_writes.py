@@ -1,4 +1,4 @@
-"""What write.lua, lease.lua and fill.lua do to the cache in memory, line by line."""
+"""What write.lua, lease.lua and fill.lua do to the cache in memory; the bookkeeping is in fields of its own."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Write:
         for at in range(0, len(patch), 2):
             index, given = patch[at], patch[at + 1]
             field = self.fields[index - 1]
-            name, merge, order, low, high = field
+            name, merge, order, low, high, _short = field
             current, mark = found.get(name), found.get(mark_of(field))
             if merge == "sum":
                 if current is None and "#c" not in found:
@@ -97,8 +97,18 @@ def lease(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
             cache.make(key)["#l"] = f"{token}:{cache.now}"
             if not entry:
                 cache.expires[key] = cache.now + lease_us
-        replies.append([granted, [part for pair in entry.items() for part in pair]])
+        replies.append([granted, [part for pair in shown(entry).items() for part in pair]])
     return replies
+
+
+def shown(entry: dict[str, str]) -> dict[str, str]:
+    """An entry as a reader gets it: the declared fields, and the bookkeeping in one text."""
+    if not entry:
+        return {}
+    holds = {None: "p", "0": "n", "1": "c"}[entry.get("#c")]
+    flag = holds.upper() if "#x" in entry else holds
+    header = f"{int(entry.get('#v', 0)):016d} {int(entry.get('#g', 0)):016d}{flag}{entry.get('#p', '')}"
+    return {"#": header, **{name: value for name, value in entry.items() if name[0] not in "#~+"}}
 
 
 def fill(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from writebehind.flusher import app, claims, database, letterbox, loop, settle
+from writebehind.flusher import app, claims, database, letterbox, loop, settle, watchdog
 from writebehind.producer._sync import cache as producer_cache
 from writebehind.producer._sync import writer as producer_writer
 from writebehind.shared.declaration import Declaration
@@ -77,6 +77,8 @@ def installed(stage: Stage) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for module, replacements in {
+            # No call of ours stalls here: it is answered, lost, or its process dies.
+            watchdog: {"guard": lambda *_: contextlib.nullcontext(), "know": lambda *_: None},
             app: {
                 "Consumer": kafka(ConsumerPort),
                 "AdminClient": kafka(AdminPort),

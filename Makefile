@@ -69,6 +69,21 @@ unasync: $(STAMP) ## Generate the synchronous producer from the asynchronous one
 test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS="-k fold -x"
 	$(PY) -m pytest tests/unit tests/properties tests/integration tests/examples $(ARGS)
 
+##### Break it on purpose
+
+MINUTES ?= 60
+SEED ?= $(shell date +%s)
+
+.PHONY: faults soak simulate
+faults: $(STAMP) ## Break servers, network and flushers under load and check every promise; ARGS="--seed 7" repeats a plan
+	$(PY) -m tests.faults.run --seconds 390 $(ARGS)
+
+soak: $(STAMP) ## The same for MINUTES=60; SEED=7 repeats a plan
+	$(PY) -m tests.faults.run --seconds $$(( $(MINUTES) * 60 )) --seed $(SEED) $(ARGS)
+
+simulate: $(STAMP) ## 20,000 histories of flusher and producer in memory, with crashes at every I/O; ARGS="--seed 7 --trace"
+	$(PY) -m tests.faults.simulation --seeds 20000 $(ARGS)
+
 ##### See and measure
 
 .PHONY: demo

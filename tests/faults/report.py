@@ -34,6 +34,7 @@ class Result:
     violations: list[Violation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
+    planted_bugs_caught: str = "-"
 
     def count(self, histories: Mapping[str, Sequence[History]]) -> None:
         """Take the figures of the histories."""
@@ -53,6 +54,11 @@ class Result:
     def green(self) -> bool:
         return not self.violations and not self.problems
 
+    @property
+    def every_bug_caught(self) -> bool:
+        caught, _, planted = self.planted_bugs_caught.partition("/")
+        return caught == planted
+
     def line(self) -> dict[str, Any]:
         """What the last line of a run says."""
         found = Counter(violation.fault for violation in self.violations)
@@ -69,7 +75,7 @@ class Result:
             "recovery_s_max": round(max(recoveries, default=0.0), 2),
             "problems": len(self.problems),
             "seed": self.seed,
-            "planted_bugs_caught": "-",
+            "planted_bugs_caught": self.planted_bugs_caught,
         }
 
 

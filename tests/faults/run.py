@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,12 +56,23 @@ def main() -> int:
     except EmbeddedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    result.planted_bugs_caught = _planted(say)
     report.write(result, folder)
     for line in report.text(result):
         say(line)
     say(f"page: {folder / 'report.html'}")
     print(json.dumps(result.line()), flush=True)
-    return 0 if result.green else 1
+    return 0 if result.green and result.every_bug_caught else 1
+
+
+def _planted(say: Callable[[str], None]) -> str:
+    """Whether the checkers find what is wrong: bugs planted into the simulation, as "caught/planted"."""
+    say("planting bugs")
+    command = [sys.executable, "-m", "tests.faults.simulation.planted", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        return f"could not run: {done.stderr.strip().splitlines()[-1:]}"
+    return str(json.loads(done.stdout.splitlines()[-1])["planted_bugs_caught"])
 
 
 def run(options: Options, planned: Sequence[Planned], say: Callable[[str], None]) -> Result:

@@ -115,12 +115,14 @@ def small_tablespace(corner: Isolation) -> Iterator[str]:
     user = unprivileged_user()
     if user is None:
         pytest.skip("a small file system to fill cannot be mounted: this needs root")
-    name, folder = f"wb_test_{secrets.token_hex(4)}", tempfile.mkdtemp(prefix="wb-full-")
-    Path(folder).chmod(0o711)  # the server's user has to reach the mount
+    name, folder = f"wb_test_{secrets.token_hex(4)}", Path(tempfile.mkdtemp(prefix="wb-full-"))
+    folder.chmod(0o711)
     options = f"size=4m,mode=700,uid={user[0]},gid={user[1]}"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if done.returncode != 0:
-        Path(folder).rmdir()
+        folder.rmdir()
         pytest.skip(f"a small file system to fill cannot be mounted: {done.stderr.decode().strip()}")
     try:
         administer(corner, f"CREATE TABLESPACE \"{name}\" LOCATION '{folder}'")
@@ -129,5 +131,5 @@ def small_tablespace(corner: Isolation) -> Iterator[str]:
         finally:
             administer(corner, f'DROP TABLESPACE "{name}"')
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-        Path(folder).rmdir()
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()

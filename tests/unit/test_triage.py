@@ -7,8 +7,9 @@ import struct
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.pq import DiagnosticField
 
-from writebehind.flusher.triage import FENCED_SQLSTATE, NotCommitted, Verdict, triage
+from writebehind.flusher.triage import FENCED_SQLSTATE, REPEATS_MAX, TABLE, NotCommitted, Streak, Verdict, triage
 
 
 class Fenced(psycopg.DatabaseError):
@@ -52,6 +53,11 @@ class Unheard(psycopg.DatabaseError):
         (errors.InvalidPassword(), Verdict.SYSTEMIC),
         (errors.InvalidCatalogName(), Verdict.SYSTEMIC),
         (errors.InvalidSchemaName(), Verdict.SYSTEMIC),
+        (errors.SequenceGeneratorLimitExceeded(), Verdict.SYSTEMIC),
+        (errors.TooManyColumns(), Verdict.SYSTEMIC),
+        (errors.ObjectNotInPrerequisiteState(), Verdict.SYSTEMIC),
+        (errors.DataCorrupted(), Verdict.SYSTEMIC),
+        (psycopg.NotSupportedError("the database's encoding"), Verdict.SYSTEMIC),
         # The data.
         (errors.NotNullViolation(), Verdict.POISON),
         (errors.CheckViolation(), Verdict.POISON),
@@ -60,9 +66,10 @@ class Unheard(psycopg.DatabaseError):
         (errors.StringDataRightTruncation(), Verdict.POISON),
         (errors.InvalidTextRepresentation(), Verdict.POISON),
         (errors.ProgramLimitExceeded(), Verdict.POISON),
+        (errors.ExclusionViolation(), Verdict.POISON),
+        (errors.RaiseException(), Verdict.POISON),
         (errors.StatementTooComplex(), Verdict.POISON),
         (psycopg.DataError("refused while a parameter was encoded"), Verdict.POISON),
-        (psycopg.NotSupportedError("refused while a parameter was encoded"), Verdict.POISON),
         (struct.error(), Verdict.POISON),
         (OverflowError(), Verdict.POISON),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, ""), Verdict.POISON),
@@ -81,7 +88,55 @@ def test_an_error_gets_the_verdict_of_its_code(error: Exception, verdict: Verdic
 
 def test_a_code_nobody_knows_is_not_held_against_the_data() -> None:
     assert triage(Unheard()) is Verdict.TRANSIENT
+    assert triage(Unheard(), repeats=REPEATS_MAX + 1) is Verdict.SYSTEMIC
 
 
 def test_the_text_of_an_error_does_not_matter() -> None:
     assert triage(errors.CheckViolation("disk full, connection lost, deadlock detected")) is Verdict.POISON
+
+
+def test_every_class_of_postgres_has_a_row() -> None:
+    states = {state for one in vars(errors).values() if (state := getattr(one, "sqlstate", None)) is not None}
+    assert len(states) > 200
+    assert {state[:2] for state in states} <= TABLE.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "then"),
+    [
+        (errors.DiskFull(), Verdict.TRANSIENT, Verdict.TRANSIENT),
+        (errors.CheckViolation(), Verdict.POISON, Verdict.POISON),
+        (errors.QueryCanceled(), Verdict.TRANSIENT, Verdict.SYSTEMIC),
+        (errors.FeatureNotSupported(), Verdict.TRANSIENT, Verdict.SYSTEMIC),
+        (errors.UniqueViolation(), Verdict.TRANSIENT, Verdict.POISON),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_a_failure_that_repeats_is_judged_anew_after_so_many(
+    error: psycopg.Error, first: Verdict, then: Verdict
+) -> None:
+    assert triage(error, repeats=REPEATS_MAX) is first
+    assert triage(error, repeats=REPEATS_MAX + 1) is then
+
+
+def test_a_streak_counts_failures_with_one_code_and_starts_again_with_another() -> None:
+    streak = Streak()
+    full, lost = errors.DiskFull(), psycopg.OperationalError()
+    assert [streak.add(error) for error in (full, full, lost, ConnectionResetError(), full)] == [1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("schema", "index", "verdict"),
+    [
+        ("game", "players_pkey", Verdict.TRANSIENT),
+        ("game", "players_name_key", Verdict.POISON),
+        ("history", "players_pkey", Verdict.POISON),
+        (None, None, Verdict.POISON),  # raised by a trigger
+    ],
+)
+def test_a_unique_violation_is_a_race_only_on_an_index_of_the_key(
+    schema: str | None, index: str | None, verdict: Verdict
+) -> None:
+    texts = {DiagnosticField.SCHEMA_NAME: schema, DiagnosticField.CONSTRAINT_NAME: index}
+    error = errors.UniqueViolation(info={int(name): text and text.encode() for name, text in texts.items()})
+    assert triage(error, frozenset({("game", "players_pkey")})) is verdict

@@ -142,7 +142,7 @@ def triage(
 
     A key that is refused again and again is no race: the MERGE does not find the row that the insert runs into. A
     BEFORE INSERT trigger changes the key, a row-level policy hides the row, or the column cuts off the key's trailing
-    spaces. Such a batch is bisected in the end; there, a key that stands alone is tried twice, and a race is won then.
+    spaces. Such a batch is bisected in the end. That tries each bad key alone once more, when a race is won.
     """
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if state is None:

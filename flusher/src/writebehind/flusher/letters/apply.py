@@ -57,7 +57,14 @@ class Applier:
             bookkeeping=schema,
         )
         # Its statements are used, never its connection.
-        self._writer = Writer(self._declaration, self._statements, self._url, bookkeeping=schema, **self._timeouts)
+        self._writer = Writer(
+            self._declaration,
+            self._statements,
+            self._url,
+            bookkeeping=schema,
+            stall_timeout_s=settings.database.stall_timeout_s,
+            **self._timeouts,
+        )
         self._sql = _Sql(schema)
         self._versions = _versions_of(self._declaration, info.schema)
         self._connection: psycopg.Connection[Any] | None = None

@@ -1,6 +1,6 @@
 """Triage of what is nobody's row: outages, locks and limits, provoked on the server under the flusher's own writer.
 
-Not provoked: 57P02 and 57P03, which only a server that crashes or starts gives; libpq gives no code when connecting fails.
+Not provoked: 57P02 and 57P03, which only a server that crashes or starts gives; without a connection libpq has no code.
 08006 is raised by a trigger: to a client that loses its connection, libpq reports no code either.
 """
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import struct
 import threading
+import time
 from collections import Counter
 
 import psycopg
@@ -23,6 +24,8 @@ from .settle import Refused, Settler
 from .triage import Verdict
 
 log = logging.getLogger("writebehind.flusher")
+
+REMIND_S = 60.0  # how often trouble that lasts is reported again
 
 
 class Again(Exception):
@@ -51,7 +54,8 @@ class Attempts:
         self._settler = settler
         self._letterbox = letterbox
         self._stopping = stopping
-        self._trouble: str | None = None  # what was reported last: said once, not with every attempt
+        self._trouble: str | None = None  # what was reported last, and when: not with every attempt
+        self._told_at = 0.0
 
     def prepare(self, batch: Batch) -> None:
         """Fold and pack, which the loop does while the lane's batch before is in the database."""
@@ -162,9 +166,9 @@ class Attempts:
 
     def _report(self, verdict: Verdict, error: BaseException) -> None:
         what = str(error) if isinstance(error, NotPosted) else getattr(error, "sqlstate", None) or type(error).__name__
-        if what == self._trouble:
+        if what == self._trouble and time.monotonic() < self._told_at + REMIND_S:
             return
-        self._trouble = what
+        self._trouble, self._told_at = what, time.monotonic()
         if verdict is Verdict.SYSTEMIC:
             log.error(
                 "%s: the database refuses every batch (%s). Nothing is lost or skipped: mend it, and it goes on",

@@ -42,7 +42,7 @@ class Applier:
         self._declaration, self._slots = prepared.declaration, prepared.slots
         self._topic, self._run = topic, run
         self._url = settings.database.url.get_secret_value()
-        self._timeouts: dict[str, Any] = {
+        self._timeouts = {
             "statement_timeout_s": settings.database.statement_timeout_s,
             "lock_timeout_s": settings.database.lock_timeout_s,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import psycopg
 import pytest
@@ -138,5 +139,6 @@ def test_a_unique_violation_is_a_race_only_on_an_index_of_the_key(
     schema: str | None, index: str | None, verdict: Verdict
 ) -> None:
     texts = {DiagnosticField.SCHEMA_NAME: schema, DiagnosticField.CONSTRAINT_NAME: index}
-    error = errors.UniqueViolation(info={int(name): text and text.encode() for name, text in texts.items()})
+    info: Any = {int(name): text and text.encode() for name, text in texts.items()}
+    error = errors.UniqueViolation(info=info)
     assert triage(error, frozenset({("game", "players_pkey")})) is verdict

@@ -60,7 +60,7 @@ class _Write:
         undo: list[Any] = []
         for at in range(0, len(patch), 2):
             index, given = patch[at], patch[at + 1]
-            field = self.fields[index - 1]
+            field: Any = self.fields[index - 1]
             name, merge, order, low, high, _short = field
             current, mark = found.get(name), found.get(mark_of(field))
             if merge == "sum":

@@ -120,8 +120,13 @@ class Connection:
 
     def _errors(self, point: str) -> Callable[[int], BaseException]:
         # An error in the place of COMMIT's answer is a lost connection: any other would say that it failed.
-        kinds = _LOST[:2] if point == "commit" else (*_LOST[:2], *_FAILED)
-        return lambda flavour: kinds[flavour % len(kinds)]("planted")
+        kinds: Any = _LOST[:2] if point == "commit" else (*_LOST[:2], *_FAILED)
+
+        def error(flavour: int) -> BaseException:
+            made: BaseException = kinds[flavour % len(kinds)]("planted")
+            return made
+
+        return error
 
     def _run(self, run: statements.Run, params: Sequence[Any]) -> Answer:
         transaction = self._transaction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from writebehind.shared import naming
 from writebehind.shared.record import KEYS, MASK, VERSION, Codec
@@ -45,7 +46,8 @@ class Run:
             Actor(lambda: self._nobody, self._late, lambda: bool(self.broker.late)),
             Actor(lambda: self._nobody, self._start, lambda: not any(flusher.alive for flusher in self.flushers)),
         ]
-        world.parts = [SimpleNamespace(actors=actors), *self.clients, *self.flushers]
+        nobody: Any = SimpleNamespace(actors=actors)
+        world.parts = [nobody, *self.clients, *self.flushers]
         world.on_suspend = self._throw_out
 
     def _add_old_rows(self) -> None:

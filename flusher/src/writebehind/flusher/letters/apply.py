@@ -62,8 +62,9 @@ class Applier:
             self._statements,
             self._url,
             bookkeeping=schema,
+            statement_timeout_s=settings.database.statement_timeout_s,
+            lock_timeout_s=settings.database.lock_timeout_s,
             stall_timeout_s=settings.database.stall_timeout_s,
-            **self._timeouts,
         )
         self._sql = _Sql(schema)
         self._versions = _versions_of(self._declaration, info.schema)

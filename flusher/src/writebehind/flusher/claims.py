@@ -6,6 +6,7 @@ suspended, and does not know that its partitions moved) without Kafka transactio
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from psycopg import sql
 
 from . import watchdog
 from .database import connect
+from .gap import Log, Progress, gap
 
 Place = tuple[str, int]  # topic, partition
 
@@ -44,54 +46,11 @@ class Refusal:
     topic: str
     partition: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """What the broker says of a partition: the topic's id, the first offset it still has and the next one it
-    will give.
-    """
-
-    topic_id: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What Postgres says of a partition."""
-
-    topic_id: str
-    next_offset: int
-
-
-def gap(place: Place, progress: Progress, log: Log) -> str | None:
-    """Why flushing on from `progress` would hide a loss, or None. Pure."""
-    topic, partition = place
-    name = f"{topic}[{partition}]"
-    if progress.topic_id != log.topic_id:
-        return (
-            f"{name}: the topic was deleted and created again (id {progress.topic_id}, now "
-            f"{log.topic_id}); what was not flushed by "
-            f"offset {progress.next_offset} is gone with the old one"
-        )
-    if progress.next_offset < log.start:
-        lost = log.start - progress.next_offset
-        return (
-            f"{name}: {lost} records from offset {progress.next_offset} on expired before they were "
-            f"flushed (the log starts at {log.start})"
-        )
-    if progress.next_offset > log.end:
-        missing = progress.next_offset - log.end
-        return (
-            f"{name}: the log ends at {log.end}, {missing} records before what Postgres already has: the "
-            f"broker lost its tail"
-        )
-    return None
+    epoch: int  # of the progress row as it was read; who resolves the matter raises it
 
 
 class Claims:
-    """Claims partitions. Used by the loop's thread only."""
+    """Claims partitions. Used by the loop's thread only, but for `standing`, which works in one of its own."""
 
     def __init__(self, url: str, bookkeeping: str, admin: AdminClient, owner: str, *, stall_timeout_s: float) -> None:
         self._url = url
@@ -100,7 +59,7 @@ class Claims:
         self._owner = owner
         table = sql.Identifier(bookkeeping, "progress")
         self._read = sql.SQL(
-            "SELECT topic, partition, topic_id, next_offset FROM {} AS p "
+            "SELECT topic, partition, topic_id, next_offset, owner_epoch, owner FROM {} AS p "
             "JOIN unnest(%s::text[], %s::int[]) AS s(t, n) ON p.topic = s.t AND p.partition = s.n"
         ).format(table)
         self._claim = sql.SQL(
@@ -112,6 +71,7 @@ class Claims:
             "RETURNING topic, partition, owner_epoch, next_offset, topic_id"
         ).format(table)
         self._connection: psycopg.Connection[Any] | None = None
+        self._in_use = threading.Lock()
 
     def claim(self, consumer: Consumer, places: Sequence[Place]) -> list[Claim | Refusal]:
         """Claim partitions, waiting for a flush that holds one of them to finish. Raises ClaimFailed."""
@@ -121,17 +81,27 @@ class Claims:
             logs = self._logs(consumer, places)
             known = self._progress(places)
             refused = {
-                place: reason
-                for place in places
-                if place in known and (reason := gap(place, known[place], logs[place]))
+                place: found for place in places if place in known and (found := gap(place, known[place], logs[place]))
             }
             taken = self._take([place for place in places if place not in refused], logs)
         except psycopg.Error as error:
-            self.close()
             raise ClaimFailed(f"the database did not answer ({error.sqlstate or type(error).__name__})") from error
         except (KafkaException, OSError) as error:
             raise ClaimFailed(f"the broker did not answer ({type(error).__name__})") from error
-        return [*taken, *(Refusal(*place, reason) for place, reason in refused.items())]
+        return [*taken, *(Refusal(*place, str(found), known[place].epoch) for place, found in refused.items())]
+
+    def standing(self, places: Sequence[Place]) -> Future[dict[Place, Progress]]:
+        """Ask for the progress rows of partitions, without waiting: the loop does not wait for the database."""
+        future: Future[dict[Place, Progress]] = Future()
+
+        def ask() -> None:
+            try:
+                future.set_result(self._progress(places))
+            except BaseException as error:  # noqa: BLE001  # raised to who asks for the result
+                future.set_exception(error)
+
+        threading.Thread(target=ask, name="progress", daemon=True).start()
+        return future
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -169,7 +139,7 @@ class Claims:
     def _progress(self, places: Sequence[Place]) -> dict[Place, Progress]:
         topics, partitions = zip(*places, strict=True)
         rows = self._rows(self._read, list(topics), list(partitions))
-        return {(topic, partition): Progress(topic_id, offset) for topic, partition, topic_id, offset in rows}
+        return {(topic, partition): Progress(*rest) for topic, partition, *rest in rows}
 
     def _take(self, places: Sequence[Place], logs: Mapping[Place, Log]) -> list[Claim]:
         if not places:
@@ -183,9 +153,14 @@ class Claims:
         return [Claim(*row) for row in self._rows(self._claim, self._owner, *columns)]
 
     def _rows(self, query: sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:
-        connection = self._connected()
-        with watchdog.guard(connection, self._stall_timeout_s):
-            return connection.execute(query, parameters).fetchall()
+        with self._in_use:
+            connection = self._connected()
+            try:
+                with watchdog.guard(connection, self._stall_timeout_s):
+                    return connection.execute(query, parameters).fetchall()
+            except psycopg.Error:
+                self.close()
+                raise
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:

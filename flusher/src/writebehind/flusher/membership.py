@@ -8,21 +8,20 @@ epoch in Postgres. Callbacks never raise (confluent-kafka-python#729): an error 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from .batch import Span
+from .changes import Changes
 from .claims import Claim, ClaimFailed, Claims, Place
+from .gap import Progress, resolution
 
 log = logging.getLogger("writebehind.flusher")
 
 RETRY_CLAIM_S = 1.0  # also gives a zombie the time to hear from its group before it claims anything back
 COMMIT_EVERY_S = 1.0
-CHECK_TOPICS_EVERY_S = 10.0
 
 
 @dataclass(slots=True)
@@ -54,9 +53,8 @@ class Membership:
         self._unclaimed: dict[Place, float] = {}  # assigned but not claimed yet, with the time of the next attempt
         self._flushed: dict[Place, int] = {}
         self._commit_at = 0.0
-        self._check_at = 0.0
-        self._topic_ids: dict[str, str] = {}
-        self._id_check: dict[str, Future[Any]] = {}
+        self._changes = Changes(claims, topics)
+        self._stopped_epochs: dict[Place, int] = {}  # of the progress rows of what is stopped
         self._failure: BaseException | None = None
         self._now = 0.0
 
@@ -78,7 +76,7 @@ class Membership:
         return messages
 
     def maintain(self, now: float) -> None:
-        """Retry claims, tell Kafka how far we are, look whether a topic was recreated."""
+        """Retry claims, tell Kafka how far we are, look whether a topic was recreated or progress moved."""
         self._now = now
         self._raise_failure()
         due = [place for place, at in self._unclaimed.items() if at <= now]
@@ -87,7 +85,9 @@ class Membership:
         if self._flushed and now >= self._commit_at:
             self._commit_at = now + COMMIT_EVERY_S
             self._commit(asynchronous=True)
-        self._check_topics(now)
+        for topic in self._changes.recreated(now):
+            self._claim_again([place for place in self.owned if place[0] == topic])
+        self._claim_moved(self._changes.progress(now, [*self.owned, *self.stopped]))
 
     def without_errors(self, messages: Sequence[Message]) -> list[Message]:
         """The messages that are records.
@@ -140,8 +140,9 @@ class Membership:
     def stop(self, place: Place, reason: str, *, drop: bool = True) -> None:
         """Stop a partition, loudly, without moving its offset. `drop`: also forget what of it waits for a batch."""
         log.error("%s. The partition is stopped; nothing was skipped", reason)
+        owned = self.owned.pop(place, None)
         self.stopped[place] = reason
-        self.owned.pop(place, None)
+        self._stopped_epochs[place] = owned.epoch if owned is not None else 0
         if drop:
             self._on_gone({place}, False)
         self.pause([place])
@@ -151,7 +152,8 @@ class Membership:
         found = next(offset for at, offset in enumerate(offsets, expected) if offset != at)
         self.stop(
             place,
-            f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next)",
+            f"{place[0]}[{place[1]}]: the broker skips records before offset {found} (offset {expected} was next); "
+            f"to go on without them: `{resolution(place, found)}`",
             drop=False,
         )
 
@@ -187,7 +189,7 @@ class Membership:
             self._on_gone(places, True)
             self._commit(asynchronous=True)
             for place in places:
-                for known in (self.owned, self._unclaimed, self.stopped, self._flushed):
+                for known in (self.owned, self._unclaimed, self.stopped, self._stopped_epochs, self._flushed):
                     known.pop(place, None)
         except BaseException as error:  # noqa: BLE001  # raised by `maintain`; an error out of a callback surfaces anywhere
             self._failure = error
@@ -204,7 +206,7 @@ class Membership:
                 if isinstance(answer, Claim):
                     claims.append(answer)
                 else:
-                    self.stopped[place] = answer.reason
+                    self.stopped[place], self._stopped_epochs[place] = answer.reason, answer.epoch
                     log.error("%s. The partition is stopped; nothing was skipped", answer.reason)
         except ClaimFailed as error:
             log.warning("cannot claim partitions: %s; trying again", error)
@@ -245,22 +247,21 @@ class Membership:
         except KafkaException as error:
             log.info("group offsets not told (%s)", error.args[0].name())
 
-    def _check_topics(self, now: float) -> None:
-        """A recreated topic keeps its name: look at the ids now and then, without waiting for the answer."""
-        if self._id_check and all(future.done() for future in self._id_check.values()):
-            self._compare_ids()
-        elif now >= self._check_at and not self._id_check:
-            self._check_at = now + CHECK_TOPICS_EVERY_S
-            self._id_check = self._claims.describe(self._topics)
+    def _claim_moved(self, standing: Mapping[Place, Progress]) -> None:
+        """Claim again what `writebehind progress set` moved, also where nothing is flushed.
 
-    def _compare_ids(self) -> None:
-        for topic, future in self._id_check.items():
-            if future.exception() is None:
-                now_id = str(future.result().topic_id)
-                if self._topic_ids.setdefault(topic, now_id) != now_id:
-                    self._topic_ids[topic] = now_id
-                    self._claim_again([place for place in self.owned if place[0] == topic])
-        self._id_check = {}
+        A stopped partition is claimed for no other reason. A log that lost its tail grows beyond the stored offset in
+        time, and would then look as if nothing had ever been lost.
+        """
+        for place, progress in standing.items():
+            owned = self.owned.get(place)
+            before = owned.epoch if owned is not None else self._stopped_epochs.get(place, progress.epoch)
+            if progress.by_hand and progress.epoch > before:
+                log.info("%s[%s]: %s, to offset %d", *place, progress.owner, progress.next_offset)
+                self.stopped.pop(place, None)
+                self._stopped_epochs.pop(place, None)
+                self._unclaimed[place] = self._now
+                self._claim_again([place])
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

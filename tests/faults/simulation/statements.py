@@ -91,7 +91,7 @@ def _progress(database: Database, _transaction: Transaction, params: Sequence[An
     topics, partitions = params
     known_ones = database.progress
     return [
-        (topic, n, known_ones[n].topic_id, known_ones[n].next_offset)
+        (topic, n, known_ones[n].topic_id, known_ones[n].next_offset, known_ones[n].epoch, "a flusher")
         for topic, n in zip(topics, partitions, strict=True)
         if n in known_ones
     ]

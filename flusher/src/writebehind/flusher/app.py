@@ -141,6 +141,9 @@ class App:
 
 def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | object]:
     """librdkafka's settings for the flusher; what the protocol depends on cannot be overridden."""
+    instance_id = settings.flusher.instance_id
+    # A static member does not leave the group when it closes: its partitions wait for its return.
+    static = {} if instance_id is None else {"group.instance.id": instance_id}
     return {
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 32 * 1024,  # per partition and process: bounds memory
@@ -149,6 +152,7 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | 
         **kafka_client_config(settings),
         "group.id": settings.flusher.group,
         "client.id": "writebehind-flusher",
+        **static,
         "enable.auto.commit": False,  # progress is in Postgres
         "auto.offset.reset": "error",  # a lost offset is a loss to be told, not a place to go on from
         "partition.assignment.strategy": "cooperative-sticky",

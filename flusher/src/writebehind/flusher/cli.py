@@ -15,6 +15,7 @@ from writebehind.shared.errors import ConfigurationError, WritebehindError
 from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
+from . import progress_command
 from .letters.cli import app as letters
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # they hold the settings' secrets
     help="Write-behind caching on Postgres, Redis/Valkey and Kafka.",
 )
-
+app.add_typer(progress_command.app, name="progress")
 app.add_typer(letters, name="letters")
 
 WATCH_INTERVAL_S = 2.0

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from .batch import Span
 from .changes import Changes
@@ -100,7 +100,7 @@ class Membership:
             if error is None:
                 good.append(message)
                 continue
-            if error.fatal():
+            if error.fatal() or error.code() == KafkaError._FATAL:  # consuming says it without the flag
                 raise KafkaException(error)
             log.warning("%s[%s]: %s", message.topic(), message.partition(), error.name())
             topic, partition = message.topic(), message.partition()

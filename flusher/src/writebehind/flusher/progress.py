@@ -1,16 +1,16 @@
-"""`writebehind progress`: what Postgres and the broker say of each partition, and moving a partition's progress by hand.
+"""`writebehind progress`: what Postgres and the broker say of each partition, and moving one's progress by hand.
 
-Moving raises the partition's epoch in the same transaction: a flusher that owns it is fenced, and claims it again.
+Moving raises the partition's epoch in the same transaction: a flusher that owns it is fenced, and claims it again. The
+row's owner says who moved it, and `claimed_at` when; the flusher that takes it on logs both.
 """
 
 from __future__ import annotations
 
 import getpass
-import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,97 +23,10 @@ from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
 
 from . import servers
-from .gap import BY_HAND, Gap, Log, Progress, gap
-
-log = logging.getLogger("writebehind.flusher")
+from .gap import BY_HAND, Log, Progress
+from .move import Move, Standing, plan
 
 ANSWER_S = 10.0  # longest answer of the broker
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A partition as both sides see it. `log` None: the broker does not have it; `stored` None: nobody claimed it."""
-
-    topic: str
-    partition: int
-    stored: Progress | None
-    log: Log | None
-
-    @property
-    def gap(self) -> Gap | None:
-        """What stops it."""
-        return gap((self.topic, self.partition), self.stored, self.log) if self.stored and self.log else None
-
-    def as_json(self) -> dict[str, Any]:
-        """The stable JSON form."""
-        stored = (
-            None
-            if self.stored is None
-            else {"topic_id": self.stored.topic_id, "next_offset": self.stored.next_offset, "owner": self.stored.owner}
-        )
-        found = self.gap
-        stopped = None if found is None else {**_fields(found), "command": found.command}
-        broker = None if self.log is None else asdict(self.log)
-        return {"topic": self.topic, "partition": self.partition, "stored": stored, "broker": broker, "gap": stopped}
-
-
-def _fields(found: Gap) -> dict[str, Any]:
-    return {"reason": found.reason, "records": found.records}
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """What moving a partition's progress does. `skipped`: records the broker has and nobody will flush; `repeated`:
-    records that were flushed and will be again; `lost`: records the broker lost before, None when nobody can know.
-    """
-
-    topic: str
-    partition: int
-    topic_id: str
-    before: int | None
-    offset: int
-    skipped: int
-    repeated: int
-    lost: int | None
-
-    def lines(self) -> Iterable[str]:
-        """What somebody must know before agreeing."""
-        before = "nobody has claimed it" if self.before is None else f"it stands at offset {self.before}"
-        yield f"{self.topic}[{self.partition}]: {before}, and will go on at offset {self.offset}"
-        if self.lost != 0:
-            yield f"  lost: {'unknown, with the old topic' if self.lost is None else f'{self.lost:,} records'}"
-        yield f"  skipped: {self.skipped:,} records"
-        yield f"  repeated: {self.repeated:,} records"
-
-
-def plan(standing: Standing, wanted: str) -> Move:
-    """What going on at `wanted` (a number, `earliest` or `latest`) does. Pure. Raises ConfigurationError."""
-    topic, partition, stored, broker = standing.topic, standing.partition, standing.stored, standing.log
-    name = f"{topic}[{partition}]"
-    if broker is None:
-        raise ConfigurationError(f"{name}: the broker has no such partition")
-    named = {"earliest": broker.start, "latest": broker.end}
-    if wanted not in named and not wanted.isdecimal():
-        raise ConfigurationError(f"--offset {wanted}: give a number, earliest or latest")
-    offset = named.get(wanted) if wanted in named else int(wanted)
-    if offset is None or not broker.start <= offset <= broker.end:
-        raise ConfigurationError(f"{name}: offset {offset} is outside the log, {broker.start} to {broker.end}")
-    move = Move(topic, partition, broker.topic_id, stored and stored.next_offset, offset, 0, 0, 0)
-    if stored is None or stored.topic_id != broker.topic_id:
-        # Nothing of this topic was ever flushed.
-        return _with(move, skipped=offset - broker.start, lost=None if stored else 0)
-    found = standing.gap
-    flushed = min(max(stored.next_offset, broker.start), broker.end)  # as far as the log goes
-    return _with(
-        move,
-        skipped=max(0, offset - flushed),
-        repeated=max(0, flushed - offset),
-        lost=found.records if found else 0,
-    )
-
-
-def _with(move: Move, **changes: int | None) -> Move:
-    return Move(**{**asdict(move), **changes})
 
 
 class Ledger:
@@ -149,8 +62,9 @@ class Ledger:
             stored = self._stored(connection, topic, partition)
         return Standing(topic, partition, stored, self._log((topic, partition), self._topic_ids({topic})))
 
-    def move(self, move: Move, *, repeat: bool) -> Move:
-        """Carry out a move, if it still does what was agreed to. Raises ConfigurationError."""
+    def move(self, move: Move, *, repeat: bool) -> str:
+        """Carry out a move if it still does what was agreed to, and give who did it. Raises ConfigurationError."""
+        who = _who()
         place = (move.topic, move.partition)
         # Asked before the row is locked, which makes a flusher wait.
         broker = self._log(place, self._topic_ids({move.topic}))
@@ -159,11 +73,7 @@ class Ledger:
             now = plan(Standing(*place, stored, broker), str(move.offset))
             if now.topic_id != move.topic_id or now.skipped > move.skipped or (now.repeated > move.repeated):
                 raise ConfigurationError(f"{move.topic}[{move.partition}]: it has moved meanwhile; look again")
-            if now.repeated and not repeat:
-                raise ConfigurationError(
-                    f"{move.topic}[{move.partition}]: {now.repeated:,} records would be flushed a second time, and "
-                    "their increments counted twice; give --repeat if that is what you want"
-                )
+            now.check(repeat=repeat)
             connection.execute(
                 sql.SQL(
                     "INSERT INTO {} AS p (topic, partition, topic_id, next_offset, owner_epoch, owner, claimed_at) "
@@ -171,6 +81,58 @@ class Ledger:
                     "topic_id = excluded.topic_id, next_offset = excluded.next_offset, owner = excluded.owner, "
                     "claimed_at = now(), owner_epoch = p.owner_epoch + 1"
                 ).format(self._table),
-                (*place, now.topic_id, now.offset, BY_HAND + _who()),
+                (*place, now.topic_id, now.offset, BY_HAND + who),
             )
-        return now
+        return who
+
+    def _database(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        return servers.database(self._settings.database, "writebehind-progress")
+
+    def _stored(
+        self, connection: psycopg.Connection[Any], topic: str, partition: int, lock: sql.SQL | None = None
+    ) -> Progress | None:
+        where = sql.SQL("WHERE topic = {} AND partition = {} {}").format(topic, partition, lock or sql.SQL(""))
+        return self._rows(connection, where).get((topic, partition))
+
+    def _rows(
+        self, connection: psycopg.Connection[Any], rest: sql.SQL | sql.Composed
+    ) -> dict[tuple[str, int], Progress]:
+        query = sql.SQL("SELECT topic, partition, topic_id, next_offset, owner_epoch, owner FROM {} {}")
+        rows = connection.execute(query.format(self._table, rest)).fetchall()
+        return {(topic, partition): Progress(*stored) for topic, partition, *stored in rows}
+
+    def _topic_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """The broker's ids of those topics that exist."""
+        if not topics:
+            return {}
+        described = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ANSWER_S)
+        found: dict[str, str] = {}
+        for topic, future in described.items():
+            with self._broker.told(poll=self._admin.poll):
+                try:
+                    found[topic] = str(future.result(2 * ANSWER_S).topic_id)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise
+        return found
+
+    def _log(self, place: tuple[str, int], ids: Mapping[str, str]) -> Log | None:
+        topic, partition = place
+        if topic not in ids:
+            return None
+        with self._broker.told(poll=self._consumer.poll):
+            try:
+                start, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
+            except KafkaException as error:
+                if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+                    raise
+                return None
+        return Log(ids[topic], start, end)
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

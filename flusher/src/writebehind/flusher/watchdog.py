@@ -35,9 +35,10 @@ log = logging.getLogger("writebehind.flusher")
 
 TICK_S = 0.5  # how late a deadline is noticed
 ASK_S = 5.0  # a server that takes longer to answer a question does not answer
+# Between two statements of a call a backend is idle as well, for as long as we fold and pack.
 _ASK = (
-    "SELECT pid, state = 'active' AND wait_event_type IS DISTINCT FROM 'Client' FROM pg_stat_activity"
-    " WHERE pid = ANY(%s::int4[])"
+    "SELECT pid, state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'"
+    " OR state_change > clock_timestamp() - interval '3 s' FROM pg_stat_activity WHERE pid = ANY(%s::int4[])"
 )
 
 
@@ -55,7 +56,7 @@ class Answer(enum.StrEnum):
 PATIENCE: Mapping[Answer, tuple[float, float]] = {
     Answer.SILENT: (1, 1.0),
     Answer.GONE: (1, 1.0),
-    Answer.IDLE: (3, 1.0),  # between two statements of a batch a backend is idle too, but not seconds later
+    Answer.IDLE: (3, 1.0),
     Answer.REFUSED: (12, 5.0),  # it starts up, or has no connection left, and may be at work for us all the same
     Answer.BUSY: (math.inf, 5.0),
 }

@@ -10,16 +10,20 @@ import sys
 from multiprocessing.connection import wait
 from types import FrameType
 
+from writebehind.shared.errors import WritebehindError
 from writebehind.shared.registry import load
 from writebehind.shared.settings import Settings
 
 
 def supervise(settings: Settings) -> int:
-    """Run `settings.flusher.workers` processes. Returns 0 when all stopped on a signal, 1 when one failed."""
+    """Run `settings.flusher.workers` processes.
+
+    Returns 0 when all stopped on a signal, 2 when one could not run as it is configured, 1 when one failed otherwise.
+    """
     context = multiprocessing.get_context("spawn")  # Kafka clients do not survive a fork
-    alone = settings.model_copy(update={"flusher": settings.flusher.model_copy(update={"workers": 1})})
     workers = [
-        context.Process(target=_work, args=(alone,), name=f"flusher-{n}") for n in range(settings.flusher.workers)
+        context.Process(target=_work, args=(_alone(settings, number),), name=f"flusher-{number}")
+        for number in range(settings.flusher.workers)
     ]
     stopping = False
 
@@ -39,7 +43,15 @@ def supervise(settings: Settings) -> int:
         if any(worker.exitcode for worker in workers) and not stopping:
             forward(signal.SIGTERM, None)
     # A worker that was told to stop before it listened to signals has ended by the signal: nothing was begun.
-    return 1 if any(worker.exitcode not in (0, -signal.SIGTERM if stopping else 0) for worker in workers) else 0
+    failed = {worker.exitcode for worker in workers} - {0, -signal.SIGTERM if stopping else 0}
+    return 0 if not failed else 2 if failed == {2} else 1
+
+
+def _alone(settings: Settings, number: int) -> Settings:
+    """The settings of one worker. Two members of a group must not have the same name."""
+    name = settings.flusher.instance_id
+    own = {"workers": 1, "instance_id": None if name is None else f"{name}-{number}"}
+    return settings.model_copy(update={"flusher": settings.flusher.model_copy(update=own)})
 
 
 def _work(settings: Settings) -> None:
@@ -47,4 +59,8 @@ def _work(settings: Settings) -> None:
     from .logs import configure_logging
 
     configure_logging()
-    sys.exit(run(settings, load(settings.entities)))
+    try:
+        sys.exit(run(settings, load(settings.entities)))
+    except WritebehindError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .entities import combines, times_applied
+from .exempt import content_excused, may_be_hidden
 from .expected import FIELDS, Expected, expected, keys_of
 from .history import Call, History, Logged, Violation
 
@@ -75,7 +76,7 @@ def phantom(history: History) -> Iterator[Violation]:
                 )
     refused = _refused_texts(history)
     for key, entry in history.entries.items():
-        if not _content_excused(history, key):
+        if not content_excused(history, key):
             for text in refused & set(entry.values()):
                 yield Violation("phantom", f"entry {key} still holds {text!r}, which was refused")
 
@@ -86,7 +87,7 @@ def stale(history: History) -> Iterator[Violation]:
     for read in reads:
         for write in _own_writes(history, read):
             for field in write.op.fields:
-                if not _shows(history, read, write, field) and not _may_be_hidden(history, read, write, field):
+                if not _shows(history, read, write, field) and not may_be_hidden(history, read, write, field):
                     seen = "no row" if read.seen is None else repr(read.seen[field])
                     yield Violation("stale", f"{read.op} saw {seen} in {field} after {write.op} was acknowledged")
 
@@ -105,7 +106,7 @@ def letters(history: History) -> Iterator[Violation]:
 def coherent(history: History) -> Iterator[Violation]:
     """P8: once all is quiet, every entry equals its row or is absent, and none is pending."""
     for key, row, _ in _rows(history):
-        if _content_excused(history, key):
+        if content_excused(history, key):
             continue
         if history.shown.get(key) != row:
             yield Violation("coherent", f"key {key} shows {history.shown.get(key)}, its row is {row}")
@@ -152,22 +153,6 @@ def _refused_texts(history: History) -> set[str]:
     return texts | {value for record in skipped for value in record.patch.values() if isinstance(value, str)}
 
 
-def _content_excused(history: History, key: int) -> bool:
-    """What only the audit can know: a write that nobody acknowledged and that never reached the broker, and an entry
-
-    whose flusher died or was replaced before it settled, if a fault, a refusal or a delete made the cache rely on that:
-    `heal` counts on one flusher having settled all that is in the row.
-    """
-    if history.excused.get(key, False):
-        return True
-    logged = {record.number for record in history.log}
-    writes = [call for call in history.calls if call.op.key == key and call.op.kind != "read"]
-    if any(call.outcome == "unknown" and call.op.number not in logged for call in writes):
-        return True
-    relied = any(call.outcome == "failed" or call.op.poison or call.op.kind == "delete" for call in writes)
-    return (key in history.excused or key in history.moved) and (relied or key in history.disturbed)
-
-
 def _was_disturbed(history: History, read: Call) -> bool:
     return history.disturbed.get(read.op.key, read.answered or 0) < (read.answered or 0)
 
@@ -180,18 +165,6 @@ def _own_writes(history: History, read: Call) -> Iterator[Call]:
         own = call.op.actor == read.op.actor and call.outcome == "acknowledged" and call.cached
         if own and call.answered is not None and call.answered < read.invoked and not call.op.poison and not deleted:
             yield call
-
-
-def _may_be_hidden(history: History, read: Call, write: Call, field: str) -> bool:
-    """A refused write takes with it what it had replaced: until that is flushed, and a lower candidate until it is
-
-    settled (documented).
-    """
-    others = [call for call in history.calls if call.op.key == write.op.key and field in call.op.fields]
-    if not any(call.op.poison or call.outcome == "failed" for call in others):
-        return False
-    flushed = [history.flushed.get((r.partition, r.offset)) for r in history.log if r.number == write.op.number]
-    return field == "best" or not any(at is not None and at < read.invoked for at in flushed)
 
 
 def _shows(history: History, read: Call, write: Call, field: str) -> bool:

@@ -17,7 +17,7 @@ from writebehind.shared.settings import Settings
 from writebehind.shared.statement import Statements
 
 from .broker import Message
-from .client import Outbox
+from .client_ports import Outbox
 from .kafka_port import AdminPort, ConsumerPort, LetterProducerPort
 from .postgres_port import Connection
 from .redis_port import RedisPort

@@ -194,9 +194,6 @@ class World:
             self._busy.discard(actor)
 
 
-def _chain(error: BaseException | None) -> str:
-    parts: list[str] = []
-    while error is not None:
-        parts.append(f"{type(error).__name__}: {error}")
-        error = error.__cause__
-    return " <- ".join(parts)
+def _chain(error: BaseException) -> str:
+    told = f"{type(error).__name__}: {error}"
+    return told if error.__cause__ is None else f"{told} <- {_chain(error.__cause__)}"

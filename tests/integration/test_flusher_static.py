@@ -51,7 +51,7 @@ def test_a_second_member_of_the_same_name_ends_the_first(writebehind_isolated: I
         w.flushers[0].expected_alive = False
         start(w, "a")
         assert w.flushers[0].exit_code() == 1  # never alive but idle
-        assert "FENCED_INSTANCE_ID" in w.flushers[0].log
+        assert "fenced by other consumer with same group.instance.id" in w.flushers[0].log
         w.load(Counter, 100, seed=2)
         w.wait_flushed()
         w.check()

@@ -6,10 +6,10 @@ suspended, and does not know that its partitions moved) without Kafka transactio
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Lock, Thread
 from typing import Any
 
 import psycopg
@@ -71,7 +71,7 @@ class Claims:
             "RETURNING topic, partition, owner_epoch, next_offset, topic_id"
         ).format(table)
         self._connection: psycopg.Connection[Any] | None = None
-        self._in_use = threading.Lock()
+        self._in_use = Lock()
 
     def claim(self, consumer: Consumer, places: Sequence[Place]) -> list[Claim | Refusal]:
         """Claim partitions, waiting for a flush that holds one of them to finish. Raises ClaimFailed."""
@@ -97,10 +97,10 @@ class Claims:
         def ask() -> None:
             try:
                 future.set_result(self._progress(places))
-            except BaseException as error:  # noqa: BLE001  # raised to who asks for the result
+            except Exception as error:  # noqa: BLE001  # raised to who asks for the result
                 future.set_exception(error)
 
-        threading.Thread(target=ask, name="progress", daemon=True).start()
+        Thread(target=ask, name="progress", daemon=True).start()
         return future
 
     def close(self) -> None:

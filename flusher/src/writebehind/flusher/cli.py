@@ -24,8 +24,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # they hold the settings' secrets
     help="Write-behind caching on Postgres, Redis/Valkey and Kafka.",
 )
-app.add_typer(progress_command.app, name="progress")
 app.add_typer(letters, name="letters")
+app.add_typer(progress_command.app, name="progress")
 
 WATCH_INTERVAL_S = 2.0
 

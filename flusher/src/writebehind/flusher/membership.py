@@ -100,7 +100,8 @@ class Membership:
             if error is None:
                 good.append(message)
                 continue
-            if error.fatal() or error.code() == KafkaError._FATAL:  # consuming says it without the flag
+            # A fenced static member hears _FATAL, on which librdkafka does not set the flag; it would idle for ever.
+            if error.fatal() or error.code() == KafkaError._FATAL:
                 raise KafkaException(error)
             log.warning("%s[%s]: %s", message.topic(), message.partition(), error.name())
             topic, partition = message.topic(), message.partition()

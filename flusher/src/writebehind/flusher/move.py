@@ -85,8 +85,7 @@ def plan(standing: Standing, wanted: str) -> Move:
     offset = named.get(wanted) if wanted in named else int(wanted)
     if offset is None or not broker.start <= offset <= broker.end:
         raise ConfigurationError(f"{name}: offset {offset} is outside the log, {broker.start} to {broker.end}")
-    before = None if stored is None else stored.next_offset
-    move = Move(topic, partition, broker.topic_id, before, offset, 0, 0, 0)
+    move = Move(topic, partition, broker.topic_id, None if stored is None else stored.next_offset, offset, 0, 0, 0)
     if stored is None or stored.topic_id != broker.topic_id:
         # Nothing of this topic was ever flushed.
         return replace(move, skipped=offset - broker.start, lost=None if stored else 0)

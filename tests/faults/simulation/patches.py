@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -53,6 +53,13 @@ class Stage:
         self.world.interleave(2)
 
 
+class _AtOnce:
+    """A thread that has done its work when it starts: nothing runs beside the simulation."""
+
+    def __init__(self, target: Callable[[], None], **_: Any) -> None:
+        self.start = target
+
+
 @contextlib.contextmanager
 def installed(stage: Stage) -> Iterator[None]:
     """Everything that reaches out of the process reaches the stage's world."""
@@ -85,7 +92,7 @@ def installed(stage: Stage) -> Iterator[None]:
                 "time": clock,
                 "Statements": _statements,
             },
-            claims: {"connect": postgres},
+            claims: {"connect": postgres, "Thread": _AtOnce},
             database: {"connect": postgres, "pack": _unpacked},
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},

@@ -113,6 +113,7 @@ def test_what_the_server_says_of_a_backend(writebehind_isolated: Isolation, tmp_
             waiter = threading.Thread(target=busy.execute, args=("SELECT FROM counters",), daemon=True)
             waiter.start()
             w.wait(lambda: _waiting(w), "the other to wait for the lock")
+            w.wait(lambda: ask(url, pids)[pids[0]] is Answer.IDLE, "the first to be idle for longer than a pause")
             assert ask(url, [*pids, 1]) == {pids[0]: Answer.IDLE, pids[1]: Answer.BUSY, 1: Answer.GONE}
         waiter.join(TIMEOUT_S)
         with Proxy(w.database_port) as proxy:

@@ -115,7 +115,8 @@ def test_letters_that_the_topic_lost_come_back_from_an_export(writebehind_isolat
         file = tmp_path / "letters.ndjson"
         assert made.run("export", "--output", str(file)).code == 0
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert file.read_text() == made.run("export").out
+        # Partitions are read side by side: the order of letters is not fixed.
+        assert sorted(file.read_text().splitlines()) == sorted(made.run("export").out.splitlines())
         assert made.run("import", str(file), "--json").summary == {"present": 10}
         lose_messages(made)
         gone = made.run("replay", "--apply", "--json")

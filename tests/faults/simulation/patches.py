@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from writebehind.flusher import app, claims, database, letterbox, loop, settle, watchdog
+from writebehind.flusher import app, claims, database, letterbox, loop, preflight, rows, settle, watchdog
 from writebehind.producer._sync import cache as producer_cache
 from writebehind.producer._sync import writer as producer_writer
 from writebehind.shared.declaration import Declaration
@@ -90,10 +90,11 @@ def installed(stage: Stage) -> Iterator[None]:
                 "Consumer": kafka(ConsumerPort),
                 "AdminClient": kafka(AdminPort),
                 "time": clock,
-                "Statements": _statements,
             },
+            preflight: {"Statements": _statements},
             claims: {"connect": postgres, "Thread": _AtOnce},
             database: {"connect": postgres, "pack": _unpacked},
+            rows: {"pack": _unpacked},
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},
             settle: {"connect": redis, "PATIENCE_S": 0.0},

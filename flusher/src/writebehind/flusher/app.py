@@ -21,7 +21,6 @@ from writebehind.shared import naming
 from writebehind.shared.record import Codec
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings, kafka_client_config
-from writebehind.shared.statement import Statements
 
 from .batch import Limits
 from .claims import Claims, Place
@@ -32,6 +31,7 @@ from .loop import Loop, Route
 from .membership import Membership
 from .preflight import Prepared, preflight
 from .settle import Settler
+from .who import process
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -47,12 +47,11 @@ class App:
         self._letterbox = Letterbox(settings)
         routes = {naming.topic(settings.kafka.topic_prefix, name): self._route(one) for name, one in prepared.items()}
         self._routes = routes
-        owner = f"{socket.gethostname()}:{os.getpid()}"
         claims = Claims(
             settings.database.url.get_secret_value(),
             settings.database.schema_,
             AdminClient(kafka_client_config(settings)),
-            owner,
+            process(),
             stall_timeout_s=settings.database.stall_timeout_s,
         )
         self._membership = Membership(
@@ -87,14 +86,7 @@ class App:
     def _route(self, prepared: Prepared) -> Route:
         settings, declaration = self._settings, prepared.declaration
         topic = naming.topic(settings.kafka.topic_prefix, declaration.name)
-        statements = Statements(
-            declaration,
-            schema=prepared.table.schema,
-            column_types={name: column.type_name for name, column in prepared.table.columns.items()},
-            defaults={name: column.default_expr for name, column in prepared.table.columns.items()},
-            slots=prepared.slots,
-            bookkeeping=settings.database.schema_,
-        )
+        statements = prepared.statements(settings.database.schema_)
         limits = Limits(
             settings.flusher.batch_rows_max,
             settings.flusher.batch_records_max,

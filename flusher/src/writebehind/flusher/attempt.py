@@ -64,7 +64,7 @@ class Attempts:
         batch.folded = fold(self._declaration, batch.rows)
         with contextlib.suppress(psycopg.Error, ValueError, OverflowError, struct.error):
             # A value without an encoding: writing meets the same error, and finds out which record it is.
-            batch.packed = self._writer.pack(batch.folded) if batch.folded.rows else []
+            batch.packed = self._writer.pack(batch.folded)
 
     def attempt(self, batch: Batch) -> Verdict | None:
         """Write a batch. Returns None when it is committed, FENCED when it is not ours to write. Raises Again.

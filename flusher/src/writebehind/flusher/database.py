@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import socket
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,14 +13,16 @@ from psycopg import sql
 from writebehind.shared import utc
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Folded, fold
-from writebehind.shared.record import KEYS, Row
+from writebehind.shared.record import Row
 from writebehind.shared.statement import Statements
 
 from . import watchdog
 from .batch import Batch
 from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
+from .rows import Rows
 from .triage import NotCommitted, Verdict, triage
+from .who import process
 
 CONNECT_TIMEOUT_S = 5
 
@@ -71,9 +71,9 @@ class Writer:
         self._declaration = declaration
         self._key_indexes = key_indexes
         self._stall_timeout_s = stall_timeout_s
-        self._statements = statements
+        self._rows = Rows(declaration, statements)
         self._url = url
-        self._by = f"{socket.gethostname()}:{os.getpid()}"  # who skipped a record
+        self._by = process()  # who skipped a record
         self._timeouts = {"statement_timeout_s": statement_timeout_s, "lock_timeout_s": lock_timeout_s}
         self._advance = (
             sql.SQL("SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[])")
@@ -100,7 +100,7 @@ class Writer:
 
     def pack(self, folded: Folded) -> list[Packed]:
         """The parameters of the batch statement, ready to send. Raises when a value has no encoding."""
-        return pack(self._statements.merge_types, self._statements.merge_params(folded))
+        return self._rows.pack(folded)
 
     def write(self, batch: Batch) -> Folded:
         """Commit a batch and the progress of its partitions, or raise and leave nothing behind."""
@@ -111,15 +111,14 @@ class Writer:
     def _write(self, connection: psycopg.Connection[Any], batch: Batch) -> Folded:
         if batch.folded is not None:
             # Nothing has to be read first: the whole transaction goes out in one piece, and nobody waits in between.
-            params = batch.packed or (self.pack(batch.folded) if batch.folded.rows else [])
+            params = batch.packed or self.pack(batch.folded)
             with connection.pipeline() as pipeline:
                 connection.execute("BEGIN")
                 self._advance_progress(connection, batch)
                 # The server's time-out for idle transactions runs only after a Sync. Without these, a process that is
                 # suspended while it sends would hold the progress rows for as long as its connection lives.
                 pipeline.sync()
-                if batch.folded.rows:
-                    connection.execute(self._statements.merge, params, prepare=True)
+                self._rows.apply(connection, batch.folded, params)
                 if batch.letters:
                     self._record_letters(connection, batch)
                 pipeline.sync()
@@ -128,8 +127,8 @@ class Writer:
         else:
             connection.execute("BEGIN")
             self._advance_progress(connection, batch)
-            folded = fold(self._declaration, batch.rows, self._tombstones(connection, batch.rows))
-            self._apply(connection, folded)
+            folded = fold(self._declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
+            self._rows.apply(connection, folded)
             if batch.letters:
                 self._record_letters(connection, batch)
             committed = connection.execute("COMMIT")
@@ -151,17 +150,17 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        tombstones = self._tombstones(connection, batch.rows) if self._declaration.strategy.deletes else {}
+        tombstones = self._rows.tombstones(connection, batch.rows) if self._declaration.strategy.deletes else {}
         tries = itertools.count()
 
         def attempt(rows: Sequence[Row]) -> BaseException | None:
             next(tries)
             try:
                 folded = fold(self._declaration, rows, tombstones)
-                params = self.pack(folded) if folded.rows else []
+                params = self.pack(folded)
                 with connection.pipeline():
                     connection.execute("SAVEPOINT attempt", prepare=False)
-                    self._apply(connection, folded, params)
+                    self._rows.apply(connection, folded, params)
                     connection.execute("RELEASE attempt", prepare=False)
             except Exception as error:
                 if triage(error, self._key_indexes, repeats=batch.streak.length) is not Verdict.POISON:
@@ -190,10 +189,9 @@ class Writer:
 
     def select(self, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Rows by key columns, as `Statements.select` gives them, outside any batch."""
-        params = pack(self._statements.key_types, keys)
         connection = self._connected()
         with watchdog.guard(connection, self._stall_timeout_s):
-            return connection.execute(self._statements.select, params, binary=True).fetchall()
+            return self._rows.select(connection, keys)
 
     def disconnect(self) -> None:
         """Close the connection, which also rolls back what it had begun. The next write opens a new one."""
@@ -226,21 +224,3 @@ class Writer:
         columns = [[partition for partition, _ in places], [offset for _, offset in places]]
         params = [batch.topic, batch.topic_id, self._declaration.name, self._by, *pack(("int8", "int8"), columns)]
         connection.execute(self._skip, params)
-
-    def _tombstones(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> dict[str, int]:
-        width = len(self._declaration.keys)
-        texts = {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows}
-        return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
-
-    def _apply(
-        self, connection: psycopg.Connection[Any], folded: Folded, params: Sequence[Packed] | None = None
-    ) -> None:
-        """Deletes first: a patch of the same batch that is left after the fold is newer than its key's delete."""
-        if folded.deletes:
-            bury = pack(("text", "int8"), self._statements.bury_params(folded))
-            connection.execute(self._statements.bury, bury, prepare=True)
-            deletes = pack((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
-            connection.execute(self._statements.delete, deletes, prepare=True)
-            connection.execute(self._statements.reset, deletes, prepare=True)
-        if folded.rows:
-            connection.execute(self._statements.merge, params or self.pack(folded), prepare=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from writebehind.shared.letter import Cause
 from writebehind.shared.settings import Settings, kafka_client_config
 
 from .topics import LETTER_EXTRA_BYTES
+from .who import process
 
 POST_TIMEOUT_S = 10.0  # beyond it the attempt counts as failed; the letters are written again with the next one
 
@@ -76,7 +75,7 @@ class Letterbox:
 
     def __init__(self, settings: Settings) -> None:
         self._group = settings.flusher.group
-        self._member = f"{socket.gethostname()}:{os.getpid()}"
+        self._member = process()
         self._config = {
             **kafka_client_config(settings),
             "client.id": "writebehind-letters",

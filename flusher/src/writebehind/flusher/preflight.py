@@ -12,6 +12,7 @@ from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import CacheSettings, Settings
+from writebehind.shared.statement import Statements
 from writebehind.shared.table import TableInfo
 
 from . import servers
@@ -26,6 +27,17 @@ class Prepared:
     declaration: Declaration
     table: TableInfo
     slots: dict[str, int]
+
+    def statements(self, bookkeeping: str) -> Statements:
+        """The entity's statements; `bookkeeping` is the schema of our own tables."""
+        return Statements(
+            self.declaration,
+            schema=self.table.schema,
+            column_types={name: column.type_name for name, column in self.table.columns.items()},
+            defaults={name: column.default_expr for name, column in self.table.columns.items()},
+            slots=self.slots,
+            bookkeeping=bookkeeping,
+        )
 
 
 def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:

@@ -6,9 +6,6 @@ row's owner says who moved it, and `claimed_at` when; the flusher that takes it 
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -25,6 +22,7 @@ from writebehind.shared.settings import Settings
 from . import servers
 from .gap import BY_HAND, Log, Progress
 from .move import Move, Standing, plan
+from .who import person
 
 ANSWER_S = 10.0  # longest answer of the broker
 
@@ -64,7 +62,7 @@ class Ledger:
 
     def move(self, move: Move, *, repeat: bool) -> str:
         """Carry out a move if it still does what was agreed to, and give who did it. Raises ConfigurationError."""
-        who = _who()
+        who = person()
         place = (move.topic, move.partition)
         # Asked before the row is locked, which makes a flusher wait.
         broker = self._log(place, self._topic_ids({move.topic}))
@@ -128,11 +126,3 @@ class Ledger:
                     raise
                 return None
         return Log(ids[topic], start, end)
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has no name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"

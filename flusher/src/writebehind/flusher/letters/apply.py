@@ -21,11 +21,11 @@ from writebehind.shared.fold import fold
 from writebehind.shared.letter import Origin
 from writebehind.shared.record import KEYS
 from writebehind.shared.settings import Settings
-from writebehind.shared.statement import Statements
 
-from ..database import Writer, connect
+from ..database import connect
 from ..packed import pack
 from ..preflight import Prepared
+from ..rows import Rows
 from ..triage import NotCommitted
 from .item import REFUSED, LetterRow
 from .outcome import Outcome, Result, judge, order, refusal, split
@@ -47,27 +47,10 @@ class Applier:
             "lock_timeout_s": settings.database.lock_timeout_s,
         }
         schema = settings.database.schema_
-        info = prepared.table
-        self._statements = Statements(
-            self._declaration,
-            schema=info.schema,
-            column_types={name: column.type_name for name, column in info.columns.items()},
-            defaults={name: column.default_expr for name, column in info.columns.items()},
-            slots=self._slots,
-            bookkeeping=schema,
-        )
-        # Its statements are used, never its connection.
-        self._writer = Writer(
-            self._declaration,
-            self._statements,
-            self._url,
-            bookkeeping=schema,
-            statement_timeout_s=settings.database.statement_timeout_s,
-            lock_timeout_s=settings.database.lock_timeout_s,
-            stall_timeout_s=settings.database.stall_timeout_s,
-        )
+        self._statements = prepared.statements(schema)
+        self._rows = Rows(self._declaration, self._statements)
         self._sql = _Sql(schema)
-        self._versions = _versions_of(self._declaration, info.schema)
+        self._versions = _versions_of(self._declaration, prepared.table.schema)
         self._connection: psycopg.Connection[Any] | None = None
 
     def apply(self, letters: Sequence[Valid], *, commit: bool) -> Results:
@@ -135,11 +118,12 @@ class Applier:
 
     def _write(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> None:
         rows = [letter.row for letter in letters]
-        tombstones: dict[str, int] = {}
-        if self._declaration.strategy.deletes:
-            tombstones = self._writer._tombstones(connection, rows)  # pyright: ignore[reportPrivateUsage]
-        folded = fold(self._declaration, rows, tombstones)
-        self._writer._apply(connection, folded)  # pyright: ignore[reportPrivateUsage]
+        self._rows.apply(connection, fold(self._declaration, rows, self._buried(connection, letters)))
+
+    def _buried(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> dict[str, int]:
+        if not self._declaration.strategy.deletes:
+            return {}
+        return self._rows.tombstones(connection, [letter.row for letter in letters])
 
     def _judge(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> Results:
         width = len(self._declaration.keys)
@@ -147,10 +131,7 @@ class Applier:
         types = (*self._statements.key_types, "int8")
         rows = connection.execute(self._versions, pack(types, [*keys, range(len(letters))]), binary=True).fetchall()
         versions = {index: dict(enumerate(array or (), 1)) for index, array in rows}
-        buried: dict[str, int] = {}
-        if self._declaration.strategy.deletes:
-            texts = sorted({letter.key_text for letter in letters})
-            buried = dict(connection.execute(self._statements.tombstones, (texts,)).fetchall())
+        buried = self._buried(connection, letters)
         return {
             letter.origin: judge(letter, self._slots, versions.get(index), buried.get(letter.key_text, 0))
             for index, letter in enumerate(letters)

@@ -17,11 +17,12 @@ from writebehind.shared.letter import Origin
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings
 
+from ..who import person
 from . import render
 from .filters import Filters
 from .item import REFUSED, Item, place_text
 from .outcome import Outcome, Result
-from .replay import Limits, Replay, who
+from .replay import Limits, Replay
 from .rows import PAGE_ROWS
 from .scan import scan
 from .transfer import from_file
@@ -117,7 +118,7 @@ def replay(
 
 def discard(settings: Settings, registry: Registry, filters: Filters, *, yes: bool, as_json: bool) -> int:
     """Close open letters for good; their messages stay in the topic."""
-    by = f"discard {who()}"
+    by = f"discard {person()}"
     discarded = 0
     with render.Bar() as bar, scan(settings, registry, filters, bar) as found:
         if not yes:

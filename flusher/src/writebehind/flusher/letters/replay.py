@@ -7,10 +7,8 @@ leaves each letter either open and without effect, or closed and applied; it is 
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import logging
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from writebehind.shared.settings import Settings
 
 from ..preflight import preflight
 from ..triage import Verdict, triage
+from ..who import person
 from .apply import Applier, Results
 from .entries import Entries
 from .item import APPLIED, REFUSED, VOID, Item
@@ -54,7 +53,7 @@ class Replay:
     """One run. Without `commit` every chunk is tried and rolled back, so each shows what it would do by itself."""
 
     def __init__(self, settings: Settings, registry: Registry, limits: Limits, *, commit: bool, tell: Tell) -> None:
-        self.name = f"replay {who()} {secrets.token_hex(4)}"
+        self.name = f"replay {person()} {secrets.token_hex(4)}"
         self.counts: Counter[Outcome] = Counter()
         self.untold = 0  # keys of which the cache could not be told
         self._settings, self._registry, self._limits = settings, registry, limits
@@ -183,12 +182,3 @@ class Replay:
 
 class _Again(Exception):
     """The attempt failed for a reason that passes."""
-
-
-def who() -> str:
-    """The person or machine that is to be recorded for a change."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,56 @@
+"""An entity's rows: asked for and written with its statements, on whatever connection the caller has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from writebehind.shared.declaration import Declaration
+from writebehind.shared.fold import Folded
+from writebehind.shared.record import KEYS, Row
+from writebehind.shared.statement import Statements
+
+from .packed import Packed, pack
+
+
+class Rows:
+    """What the flusher does to a table inside a transaction. Connections must be made by `database.connect`."""
+
+    def __init__(self, declaration: Declaration, statements: Statements) -> None:
+        self._declaration = declaration
+        self._statements = statements
+
+    def pack(self, folded: Folded) -> list[Packed]:
+        """The parameters of the batch statement, ready to send. Raises when a value has no encoding."""
+        if not folded.rows:
+            return []
+        return pack(self._statements.merge_types, self._statements.merge_params(folded))
+
+    def tombstones(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> dict[str, int]:
+        """The version of the last delete of those records' keys that have one, by key text."""
+        width = len(self._declaration.keys)
+        texts = {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows}
+        return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
+
+    def apply(
+        self, connection: psycopg.Connection[Any], folded: Folded, params: Sequence[Packed] | None = None
+    ) -> None:
+        """Write folded records. `params`: what `pack` gave for them, if that is known already.
+
+        Deletes first: a patch of the same batch that is left after the fold is newer than its key's delete.
+        """
+        if folded.deletes:
+            bury = pack(("text", "int8"), self._statements.bury_params(folded))
+            connection.execute(self._statements.bury, bury, prepare=True)
+            deletes = pack((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
+            connection.execute(self._statements.delete, deletes, prepare=True)
+            connection.execute(self._statements.reset, deletes, prepare=True)
+        if folded.rows:
+            connection.execute(self._statements.merge, params or self.pack(folded), prepare=True)
+
+    def select(self, connection: psycopg.Connection[Any], keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Rows by key columns, as `Statements.select` gives them."""
+        params = pack(self._statements.key_types, keys)
+        return connection.execute(self._statements.select, params, binary=True).fetchall()

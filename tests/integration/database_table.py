@@ -49,7 +49,7 @@ class Table:
         """Commit decoded records as one batch."""
         span = Span(0, 1, self._next, self._next + len(rows))
         batch = Batch(TOPIC, rows=list(rows), spans={0: span})
-        if not self.declaration.strategy.deletes:
+        if not self.declaration.write_behind.deletes:
             batch.folded = fold(self.declaration, batch.rows)
         try:
             self.writer.write(batch)

@@ -71,7 +71,7 @@ def check(made: Table, histories: Sequence[Sequence[Write]], initial: set[int]) 
     found = {key: row for (key,), row in made.read(*by_key(writes)).items()}
     versions = {key: row.pop("versions") for key, row in found.items()}
     assert found == {key: state.values for key, state in expected.items()}
-    if not made.declaration.strategy.deletes:
+    if not made.declaration.write_behind.deletes:
         for key, state in expected.items():
             assert slots(made.declaration, versions[key]) == {
                 name: version for name, version in state.versions.items() if name in ("name", "note")
@@ -96,7 +96,7 @@ def test_batches_in_any_order_come_to_what_the_model_says_and_one_batch_does(
     with table_of(writebehind_isolated, declaration.cls, DDL.format(declaration.table)) as made:
 
         @settings(max_examples=300)
-        @given(batched(deletes=declaration.strategy.deletes), st.booleans())
+        @given(batched(deletes=declaration.write_behind.deletes), st.booleans())
         def come_to_the_model(batches: list[list[Write]], exists: bool) -> None:
             first, other = next(firsts), next(firsts)
             apart = [on_keys_from(first, batch) for batch in batches]

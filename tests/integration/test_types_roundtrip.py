@@ -313,7 +313,7 @@ def test_every_type_of_key_finds_its_own_row(
         }
         for key in found:
             assert declaration.parse_key(declaration.key_text(key)) == key
-        if declaration.strategy.deletes:
+        if declaration.write_behind.deletes:
             keyed.patch((keys[0], {}))
             assert keyed.read(*keys).keys() == found.keys() - {declaration.check_key(keys[0])}
 

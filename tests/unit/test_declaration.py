@@ -124,7 +124,7 @@ def test_an_annotation_decides_the_column_type(annotation: Any, kind: str) -> No
         ({"id": Annotated[int, Key], "v": dt.time}, "Made.v: .* has no column type here"),
         ({"id": Annotated[int, Key], "v": list[list[int]]}, "Made.v: an array holds scalars"),
         ({"id": Annotated[int, Key], "v": list[dict[str, int]]}, "Made.v: an array holds scalars"),
-        ({"id": Annotated[int, Key], "versions": list[int]}, "Made.versions: is the versions column"),
+        ({"id": Annotated[int, Key], "versions": list[int]}, "Made.versions: is the column of versions"),
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused(annotations: dict[str, Any], rule: str) -> None:

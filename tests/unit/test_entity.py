@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from writebehind.shared.declaration import declaration_of
-from writebehind.shared.entity import Entity, Key, Numeric, WriteBehind
+from writebehind.shared.entity import CacheAside, Entity, Key, Numeric, WriteBehind, WriteThrough
 from writebehind.shared.errors import ConfigurationError, DeclarationError
 
 
@@ -53,7 +53,7 @@ def test_a_name_and_a_schema_can_be_given() -> None:
 
 def test_a_class_without_a_strategy_is_refused_with_the_reason() -> None:
     with pytest.raises(
-        DeclarationError, match=r"^Nameless: pick a strategy: strategy=WriteBehind\(\.\.\.\)\. There is no default"
+        DeclarationError, match=r"^Nameless: pick a strategy: strategy=WriteBehind\(\.\.\.\), .*There is no default"
     ):
         declare("Nameless", table="t")
 
@@ -103,6 +103,43 @@ def test_an_abstract_base_shares_fields_and_is_no_entity() -> None:
 def test_a_strategy_option_out_of_its_range_is_refused(options: dict[str, Any], rule: str) -> None:
     with pytest.raises(DeclarationError, match=rf"^{rule}"):
         WriteBehind(**options)
+
+
+@pytest.mark.parametrize("strategy", [CacheAside, WriteThrough])
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"ttl_s": 0}, "ttl_s must be greater than 0"),
+        ({"negative_ttl_s": float("nan")}, "negative_ttl_s must be greater than 0"),
+        ({"ttl_jitter": 1}, "ttl_jitter must be at least 0 and less than 1"),
+        ({"on_cache_down": "ignore"}, "on_cache_down must be 'invalidate' or 'fail'"),
+    ],
+)
+def test_an_option_of_the_direct_strategies_out_of_its_range_is_refused(
+    strategy: type[CacheAside | WriteThrough], options: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(DeclarationError, match=rf"^{rule}"):
+        strategy(**options)
+
+
+def test_an_early_recompute_that_would_never_cache_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"^early_recompute_beta must be between 0"):
+        CacheAside(early_recompute_beta=101)
+
+
+def test_the_name_of_the_topic_of_invalidations_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"^Invalidations: the name 'invalidations' is that of the topic"):
+        declare("Invalidations", table="t", strategy=WriteBehind())
+
+
+def test_what_needs_one_strategy_says_so_of_an_entity_with_another() -> None:
+    aside = declaration_of(declare("Aside", {"name": str}, table="t", strategy=CacheAside()))
+    with pytest.raises(ConfigurationError, match=r"^Aside is declared CacheAside; this needs a write-behind entity"):
+        _ = aside.write_behind
+    with pytest.raises(ConfigurationError, match=r"^Player is declared WriteBehind; this needs a cache-aside or"):
+        _ = declaration_of(Player).direct
+    assert aside.direct == CacheAside()
+    assert aside.versioned == ()
 
 
 @pytest.mark.parametrize(("precision", "scale"), [(0, 0), (1001, 0), (5, 6), (5, -1)])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import pytest
 
-from writebehind.shared.entity import Entity, Key, Sum, WriteBehind
+from writebehind.shared.entity import CacheAside, Entity, Key, Sum, WriteBehind, WriteThrough
 from writebehind.shared.errors import ConfigurationError, DeclarationError
 from writebehind.shared.registry import Registry, load
 
@@ -70,7 +70,7 @@ def test_two_entities_that_share_a_versions_column_are_refused() -> None:
         city: str
 
     with pytest.raises(
-        DeclarationError, match=r"both own users\.versions: .* a versions column each \(versions_column=\.\.\.\)"
+        DeclarationError, match=r"both own users\.versions: .* a column of versions each \(versions_column=\.\.\."
     ):
         Registry([Profile, Cities])
 
@@ -81,6 +81,32 @@ def test_an_entity_without_versions_needs_no_column_for_them() -> None:
         visits: Annotated[int, Sum]
 
     assert len(Registry([Profile, Visits])) == 2
+
+
+def test_entities_of_all_strategies_share_a_table_when_their_columns_are_disjoint() -> None:
+    class Billing(Entity, table="users", strategy=WriteThrough()):
+        id: Annotated[int, Key]
+        status: str
+
+    class Contact(Entity, table="users", strategy=CacheAside()):
+        id: Annotated[int, Key]
+        mail: str
+
+    registry = Registry([Profile, Billing, Contact])
+
+    assert [d.name for d in registry.write_behind] == ["profile"]
+    assert [d.name for d in registry.direct] == ["billing", "contact"]
+    columns = [d.version_column and (d.version_column.name, d.version_column.type_name) for d in registry]
+    assert columns == [("versions", "bigint[]"), ("version", "bigint"), None]
+
+
+def test_a_version_column_that_is_another_entitys_field_is_refused() -> None:
+    class Billing(Entity, table="users", strategy=WriteThrough(version_column="name")):
+        id: Annotated[int, Key]
+        status: str
+
+    with pytest.raises(DeclarationError, match=r"^Billing and Profile both own users\.name"):
+        Registry([Profile, Billing])
 
 
 def test_tables_of_one_name_in_two_schemas_are_two_tables() -> None:

@@ -11,8 +11,8 @@ from typing import Annotated
 import pytest
 
 from writebehind.shared import table
-from writebehind.shared.declaration import declaration_of
-from writebehind.shared.entity import Entity, Int4, Key, Max, Numeric, Sum, WriteBehind
+from writebehind.shared.declaration import VersionColumn, declaration_of
+from writebehind.shared.entity import CacheAside, Entity, Int4, Key, Max, Numeric, Sum, WriteBehind, WriteThrough
 from writebehind.shared.table import ColumnInfo, Problem, TableInfo
 
 
@@ -203,7 +203,7 @@ def test_a_key_must_not_ignore_case(type_name: str) -> None:
 def test_a_versions_column_of_another_type_is_refused() -> None:
     problem = only(info(column("versions", "integer[]")))
     assert problem.column == "versions"
-    assert "versions is integer[]; the versions of fields need bigint[]" in problem.message
+    assert "versions is integer[]; bigint[] is needed for the versions of its fields" in problem.message
 
 
 def test_all_problems_are_found_at_once() -> None:
@@ -213,8 +213,37 @@ def test_all_problems_are_found_at_once() -> None:
 
 def test_names_that_need_quotes_get_them() -> None:
     there = dataclasses.replace(info(), schema='we"ird', table="Order")
-    assert table.versions_ddl(there, "select") == 'ALTER TABLE "we""ird"."Order" ADD COLUMN "select" bigint[]'
+    assert (
+        table.version_ddl(there, VersionColumn("select", "bigint[]"))
+        == 'ALTER TABLE "we""ird"."Order" ADD COLUMN "select" bigint[]'
+    )
 
 
 def test_no_rows_are_no_table() -> None:
     assert table.parse([]) is None
+
+
+class Billing(Entity, table="users", strategy=WriteThrough()):
+    id: Annotated[int, Key]
+    status: str = ""
+
+
+class Contact(Entity, table="users", strategy=CacheAside()):
+    id: Annotated[int, Key]
+    mail: str = ""
+
+
+def users(*extra: ColumnInfo) -> TableInfo:
+    columns = (column("id", "bigint", nullable=False), column("status", "text"), column("mail", "text"), *extra)
+    return TableInfo("public", "users", {c.name: c for c in columns}, frozenset({frozenset({"id"})}))
+
+
+def test_write_through_needs_a_column_of_versions_and_cache_aside_none() -> None:
+    assert table.problems(declaration_of(Contact), users()) == []
+    assert table.problems(declaration_of(Billing), users(column("version", "bigint"))) == []
+    [missing] = table.problems(declaration_of(Billing), users())
+    assert missing.message == "Billing: public.users has no column version for the version of its rows"
+    assert missing.fix == 'ALTER TABLE "public"."users" ADD COLUMN "version" bigint'
+    [wrong] = table.problems(declaration_of(Billing), users(column("version", "bigint[]")))
+    assert "version is bigint[]; bigint is needed for the version of its rows" in wrong.message
+    assert "WriteThrough(version_column=...)" in wrong.fix

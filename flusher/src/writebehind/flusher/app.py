@@ -91,7 +91,7 @@ class App:
             settings.flusher.batch_rows_max,
             settings.flusher.batch_records_max,
             settings.flusher.batch_bytes_max,
-            declaration.strategy.flush_delay_s,
+            declaration.write_behind.flush_delay_s,
         )
         backoff = Backoff(settings.flusher.retry_delay_min_s, settings.flusher.retry_delay_max_s)
 

@@ -59,7 +59,7 @@ class Attempts:
 
     def prepare(self, batch: Batch) -> None:
         """Fold and pack, which the loop does while the lane's batch before is in the database."""
-        if self._declaration.strategy.deletes:
+        if self._declaration.write_behind.deletes:
             return  # folded inside the transaction, with its tombstones
         batch.folded = fold(self._declaration, batch.rows)
         with contextlib.suppress(psycopg.Error, ValueError, OverflowError, struct.error):

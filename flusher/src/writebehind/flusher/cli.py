@@ -87,7 +87,7 @@ def flush(
 def migrate(
     entities: Entities = None,
     show: Annotated[bool, typer.Option("--print", help="Print the statements and do nothing.")] = False,
-    tables: Annotated[bool, typer.Option(help="Also add missing versions columns to the entities' tables.")] = False,
+    tables: Annotated[bool, typer.Option(help="Also add missing columns of versions to the entities' tables.")] = False,
     as_json: Json = False,
 ) -> None:
     """Create the bookkeeping tables and the topics; list what has to be done by hand."""

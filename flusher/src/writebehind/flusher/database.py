@@ -150,7 +150,7 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        tombstones = self._rows.tombstones(connection, batch.rows) if self._declaration.strategy.deletes else {}
+        tombstones = self._rows.tombstones(connection, batch.rows) if self._declaration.write_behind.deletes else {}
         tries = itertools.count()
 
         def attempt(rows: Sequence[Row]) -> BaseException | None:

@@ -37,7 +37,7 @@ _SLOTS = sql.SQL(
 
 
 def migrate(settings: Settings, registry: Registry, *, tables: bool = False) -> Report:
-    """Bring bookkeeping and topics up to date. `tables`: also add missing versions columns to the entities' tables.
+    """Bring bookkeeping and topics up to date. `tables`: also add missing columns of versions to the entities' tables.
 
     Raises ConfigurationError when a server cannot do what the settings ask, or does not answer.
     """
@@ -64,10 +64,10 @@ def ddl(settings: Settings, registry: Registry) -> str:
         if declaration.versioned:
             names = [c.name for c in declaration.versioned]
             parts.append(_SLOTS.format(schema=schema, entity=declaration.name, names=names) + sql.SQL(";"))
+        if (column := declaration.version_column) is not None:
             place = [declaration.schema, declaration.table] if declaration.schema else [declaration.table]
-            column = sql.Identifier(declaration.strategy.versions_column)
-            alter = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint[];")
-            parts.append(alter.format(sql.Identifier(*place), column))
+            alter = sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {};")
+            parts.append(alter.format(sql.Identifier(*place), sql.Identifier(column.name), sql.SQL(column.type_name)))
     return "\n\n".join(part.as_string(None).strip() for part in parts)
 
 
@@ -121,11 +121,11 @@ def _check_tables(
     connection: psycopg.Connection[Any], registry: Registry, report: Report, *, add_versions: bool
 ) -> None:
     for declaration in registry:
-        column = declaration.strategy.versions_column
+        column = declaration.version_column
         info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
         for problem in table.problems(declaration, info):
-            if add_versions and info is not None and problem.column == column and column not in info.columns:
-                connection.execute(table.versions_ddl(info, column).encode())
-                report.done.append(f"added {info.schema}.{info.table}.{column}")
+            if add_versions and info and column and column.name == problem.column and column.name not in info.columns:
+                connection.execute(table.version_ddl(info, column).encode())
+                report.done.append(f"added {info.schema}.{info.table}.{column.name}")
             else:
                 report.problems.append((problem.message, problem.fix))

@@ -48,7 +48,7 @@ def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:
     problems: list[str] = []
     prepared: dict[str, Prepared] = {}
     with servers.database(settings.database, "writebehind-preflight") as connection:
-        for declaration in registry:
+        for declaration in registry.write_behind:  # rows of the others are written by their callers
             info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
             slots = read_slots(connection, settings.database.schema_, declaration.name)
             found = [f"{problem.message}. To mend it: {problem.fix}" for problem in table.problems(declaration, info)]

@@ -63,7 +63,9 @@ class Sampler:
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
-        self._topics = [naming.topic(settings.kafka.topic_prefix, declaration.name) for declaration in registry]
+        self._topics = [
+            naming.topic(settings.kafka.topic_prefix, declaration.name) for declaration in registry.write_behind
+        ]
         self._broker = servers.Broker(settings)
         with self._broker.told():
             self._consumer = Consumer(

@@ -1,4 +1,4 @@
-"""The entities' topics and their dead-letter topics: missing ones are created, the others are only compared."""
+"""The topics of entities, dead letters and invalidations: missing ones are created, the others are only compared."""
 
 from __future__ import annotations
 
@@ -81,10 +81,12 @@ def differences(
 
 def _wanted(kafka: KafkaSettings, registry: Registry) -> dict[str, dict[str, str]]:
     wanted: dict[str, dict[str, str]] = {}
-    for declaration in registry:
+    for declaration in registry.write_behind:
         name = naming.topic(kafka.topic_prefix, declaration.name)
         wanted[name] = _config(kafka, kafka.max_message_bytes)
         wanted[naming.dead_letter_topic(name)] = _config(kafka, kafka.max_message_bytes + LETTER_EXTRA_BYTES)
+    if registry.direct:
+        wanted[naming.invalidations_topic(kafka.topic_prefix)] = _config(kafka, kafka.max_message_bytes)
     return wanted
 
 

@@ -1,6 +1,20 @@
 """The producer library: what services import."""
 
-from writebehind.shared.entity import Entity, Int2, Int4, Json, Key, Last, Max, Min, Numeric, Sum, WriteBehind
+from writebehind.shared.entity import (
+    CacheAside,
+    Entity,
+    Int2,
+    Int4,
+    Json,
+    Key,
+    Last,
+    Max,
+    Min,
+    Numeric,
+    Sum,
+    WriteBehind,
+    WriteThrough,
+)
 from writebehind.shared.errors import (
     ClientClosed,
     ConfigurationError,
@@ -39,7 +53,10 @@ __all__ = [
     "Int4",
     "Numeric",
     "Json",
+    # strategies
     "WriteBehind",
+    "WriteThrough",
+    "CacheAside",
     # settings
     "Settings",
     "load_settings",

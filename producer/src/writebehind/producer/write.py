@@ -132,7 +132,7 @@ def check_add(target: Target, key: Any, patch: Mapping[str, Any], *, size_max: i
 def check_delete(target: Target, key: Any) -> Write:
     """A checked delete. Raises InvalidWrite."""
     declaration = target.declaration
-    if not declaration.strategy.deletes:
+    if not declaration.write_behind.deletes:
         raise InvalidWrite(
             declaration.cls.__name__, None, "delete", "deletes must be declared: WriteBehind(deletes=True)"
         )

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -20,9 +20,10 @@ from pydantic_core import PydanticUndefined
 
 from . import kinds
 from .entity import Entity, Int2, Int4, Json, Key, Last, Max, Merge, Min, Numeric, Strategy, Sum
-from .errors import DeclarationError, InvalidWrite
+from .errors import ConfigurationError, DeclarationError, InvalidWrite
 from .kinds import Kind, Order
 from .naming import escape_part, join_key, unescape_part
+from .strategy import Direct, WriteBehind, WriteThrough
 
 _MERGES: dict[Any, Merge] = {Last: Merge.LAST, Sum: Merge.SUM, Max: Merge.MAX, Min: Merge.MIN}
 _MARKERS = (Key, Last, Sum, Max, Min, Int2, Int4, Json, Numeric)
@@ -65,13 +66,20 @@ class Column:
         return value if value is None or self.kind.from_db is None else self.kind.from_db(value)
 
 
+@dataclass(frozen=True, slots=True)
+class VersionColumn:
+    """The column in which a row keeps its version, or those of its fields. `type_name` as the catalog has it."""
+
+    name: str
+    type_name: Literal["bigint", "bigint[]"]
+
+
 @dataclass(frozen=True)
 class Declaration:
     """Everything the producer, the flusher and the audit need to know of one entity.
 
-    `versioned` are the fields that have a slot in the row's `bigint[]` of versions: the `Last` fields, and every
-    field when
-    deletes are allowed (a late delete must know which fields are newer than itself).
+    `versioned` are the fields of a write-behind entity that have a slot in the row's `bigint[]` of versions: the `Last`
+    fields, and every field when deletes are allowed (a late delete must know which fields are newer than itself).
     """
 
     cls: type[Entity]
@@ -85,7 +93,40 @@ class Declaration:
 
     @functools.cached_property
     def versioned(self) -> tuple[Column, ...]:
-        return tuple(c for c in self.fields if self.strategy.deletes or c.merge is Merge.LAST)
+        strategy = self.strategy
+        if not isinstance(strategy, WriteBehind):
+            return ()
+        return tuple(c for c in self.fields if strategy.deletes or c.merge is Merge.LAST)
+
+    @functools.cached_property
+    def version_column(self) -> VersionColumn | None:
+        """Where the strategy keeps versions in the table; None when it needs none there."""
+        match self.strategy:
+            case WriteThrough(version_column=name):
+                return VersionColumn(name, "bigint")
+            case WriteBehind(versions_column=name) if self.versioned:
+                return VersionColumn(name, "bigint[]")
+            case _:
+                return None
+
+    @functools.cached_property
+    def write_behind(self) -> WriteBehind:
+        """The strategy, where only write-behind makes sense: records, folds, the flusher. Raises ConfigurationError."""
+        if isinstance(self.strategy, WriteBehind):
+            return self.strategy
+        raise self._not("write-behind")
+
+    @functools.cached_property
+    def direct(self) -> Direct:
+        """The strategy, where the caller writes the row itself. Raises ConfigurationError."""
+        if isinstance(self.strategy, Direct):
+            return self.strategy
+        raise self._not("cache-aside or write-through")
+
+    def _not(self, wanted: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.cls.__name__} is declared {type(self.strategy).__name__}; this needs a {wanted} entity"
+        )
 
     @functools.cached_property
     def sums(self) -> tuple[Column, ...]:
@@ -226,11 +267,13 @@ def declaration_of(cls: type[Entity]) -> Declaration:
         )
     place, strategy = cls.__place__, cls.__strategy__
     by_name = {c.name: c for c in [*keys, *fields]}
-    if strategy.versions_column in by_name:
-        raise DeclarationError(
-            f"{cls.__name__}.{strategy.versions_column}: is the versions column, which is not a field"
-        )
-    return Declaration(cls, place.entity, place.table, place.schema, strategy, tuple(keys), tuple(fields), by_name)
+    declaration = Declaration(
+        cls, place.entity, place.table, place.schema, strategy, tuple(keys), tuple(fields), by_name
+    )
+    version = declaration.version_column
+    if version is not None and version.name in by_name:
+        raise DeclarationError(f"{cls.__name__}.{version.name}: is the column of versions, which is not a field")
+    return declaration
 
 
 def _unwrap(info: FieldInfo) -> tuple[Any, list[Any]]:

@@ -12,11 +12,33 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from .errors import DeclarationError
+from .naming import INVALIDATIONS
+from .strategy import CacheAside, Strategy, WriteBehind, WriteThrough
+
+# The vocabulary of a declaration, strategies included.
+__all__ = [
+    "CacheAside",
+    "Entity",
+    "Int2",
+    "Int4",
+    "Json",
+    "Key",
+    "Last",
+    "Max",
+    "Merge",
+    "Min",
+    "Numeric",
+    "Place",
+    "Strategy",
+    "Sum",
+    "WriteBehind",
+    "WriteThrough",
+]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}\Z")
 _RESERVED_FIELDS = frozenset({"wait", "timeout_s", "connection"})  # options of the producer's calls
@@ -78,40 +100,6 @@ class Numeric:
             raise DeclarationError("Numeric(precision, scale) needs 1 <= precision <= 1000 and 0 <= scale <= precision")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteBehind:
-    """Write the cache and Kafka now, the database a moment later in batches.
-
-    flush_delay_s: longest time a write may wait for its batch to fill, in seconds.
-    ttl_s: life of a clean cache entry, in seconds; an entry with pending writes does not expire.
-    deletes: whether `delete` may be called; it costs a version per field and a look at the tombstones per batch.
-    on_broker_down: what a write does when the broker cannot take it. "block": wait for room until the call's time-out;
-        "shed": fail at once with `Shed`; "through": write the row in Postgres now, guarded by versions.
-    on_missing: what the flusher does with a patch whose row does not exist: "insert" it, or "skip" it.
-    versions_column: the `bigint[]` column that holds the version of each field; needed with `Last` fields or deletes.
-    """
-
-    flush_delay_s: float = 0.2
-    ttl_s: float = 3600.0
-    deletes: bool = False
-    on_broker_down: Literal["block", "shed", "through"] = "block"
-    on_missing: Literal["insert", "skip"] = "insert"
-    versions_column: str = "versions"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.flush_delay_s <= 60:
-            raise DeclarationError("flush_delay_s must be between 0 and 60 seconds")
-        if not 0 < self.ttl_s <= 10**9:
-            raise DeclarationError("ttl_s must be greater than 0 (seconds)")
-        if self.on_broker_down not in ("block", "shed", "through"):
-            raise DeclarationError("on_broker_down must be 'block', 'shed' or 'through'")
-        if self.on_missing not in ("insert", "skip"):
-            raise DeclarationError("on_missing must be 'insert' or 'skip'")
-
-
-Strategy = WriteBehind  # cache-aside and write-through join here as a union
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an entity lives: its name (topic, cache keys), its table and the schema that was named, if any."""
@@ -159,15 +147,16 @@ class Entity(BaseModel):
             raise DeclarationError(
                 f"{cls.__name__}: say which table it is: class {cls.__name__}(Entity, table=..., strategy=...)"
             )
-        if not isinstance(strategy, WriteBehind):
+        if not isinstance(strategy, Strategy):
             raise DeclarationError(
-                f"{cls.__name__}: pick a strategy: strategy=WriteBehind(...). There is no default, "
-                f"because each one goes "
-                "wrong in its own way and nobody should pick one by accident"
+                f"{cls.__name__}: pick a strategy: strategy=WriteBehind(...), WriteThrough(...) or CacheAside(...). "
+                "There is no default, because each one goes wrong in its own way and nobody should pick one by accident"
             )
         entity = name or _snake_case(cls.__name__)
         if not _NAME.match(entity):
             raise DeclarationError(f"{cls.__name__}: the name {entity!r} must match {_NAME.pattern}")
+        if entity == INVALIDATIONS:
+            raise DeclarationError(f"{cls.__name__}: the name {entity!r} is that of the topic of invalidations")
         for field in cls.model_fields:
             if field in _RESERVED_FIELDS or field.startswith("_"):
                 raise DeclarationError(

@@ -64,7 +64,7 @@ def fold(declaration: Declaration, rows: Sequence[Row], tombstones: Mapping[str,
     `tombstones` gives, by key text, the version of the key's last known delete.
     """
     key_of = key_getter(declaration)
-    if declaration.strategy.deletes:
+    if declaration.write_behind.deletes:
         return _fold_with_deletes(declaration, rows, key_of, tombstones or {})
     keys = list(map(key_of, rows))
     distinct = len(set(keys))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 DEAD_LETTER_SUFFIX = ".dlq"
+INVALIDATIONS = "invalidations"  # in the place of an entity's name
 
 # "%" starts an escape, "|" separates the parts of a composite key, and braces would end the cache key's hash tag early,
 # which on a cluster puts an entry's keys into different slots.
@@ -36,6 +37,11 @@ def cache_key(prefix: str, entity: str, key_text: str) -> str:
 def topic(prefix: str, entity: str) -> str:
     """The topic that carries an entity's writes."""
     return f"{prefix}{entity}"
+
+
+def invalidations_topic(prefix: str) -> str:
+    """The topic of the entries that could not be invalidated because the cache was unreachable."""
+    return topic(prefix, INVALIDATIONS)
 
 
 def dead_letter_topic(topic_name: str) -> str:

@@ -89,7 +89,7 @@ class Codec:
 
     def _check(self, rows: list[Row]) -> None:
         own = self._declaration.fingerprint
-        deletes = self._declaration.strategy.deletes
+        deletes = self._declaration.write_behind.deletes
         masks = set(map(operator.itemgetter(MASK), rows))
         fingerprints = set(map(operator.itemgetter(FINGERPRINT), rows))
         if fingerprints == {own} and min(masks) >= (0 if deletes else 1) and max(masks) <= self._mask_all:

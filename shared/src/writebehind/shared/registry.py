@@ -11,6 +11,7 @@ from pathlib import Path
 from .declaration import Declaration, declaration_of
 from .entity import Entity
 from .errors import ConfigurationError, DeclarationError
+from .strategy import Direct, WriteBehind
 
 
 class Registry:
@@ -32,16 +33,26 @@ class Registry:
 
     def _claim(self, declaration: Declaration, owner: dict[tuple[str | None, str, str], Declaration]) -> None:
         columns = [c.name for c in declaration.fields]
-        if declaration.versioned:
-            columns.append(declaration.strategy.versions_column)
+        if declaration.version_column is not None:
+            columns.append(declaration.version_column.name)
         for column in columns:
             other = owner.setdefault((declaration.schema, declaration.table, column), declaration)
             if other is not declaration:
                 raise DeclarationError(
                     f"{declaration.cls.__name__} and {other.cls.__name__} both own "
-                    f"{declaration.table}.{column}: entities that share a "
-                    "table must have disjoint columns and a versions column each (versions_column=...)"
+                    f"{declaration.table}.{column}: entities that share a table must have disjoint columns, and a "
+                    "column of versions each (versions_column=..., version_column=...)"
                 )
+
+    @property
+    def write_behind(self) -> list[Declaration]:
+        """Those that have a topic and are flushed."""
+        return [declaration for declaration in self if isinstance(declaration.strategy, WriteBehind)]
+
+    @property
+    def direct(self) -> list[Declaration]:
+        """Those whose rows the callers write themselves: cache-aside and write-through."""
+        return [declaration for declaration in self if isinstance(declaration.strategy, Direct)]
 
     def __iter__(self) -> Iterator[Declaration]:
         return iter(self._by_name.values())

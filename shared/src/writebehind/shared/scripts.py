@@ -155,7 +155,7 @@ class EntityScripts:
 
     def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch, Sequence[tuple[int, int]]]]) -> Call:
         """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position)."""
-        keep = "1" if self._declaration.strategy.deletes else "0"
+        keep = "1" if self._declaration.write_behind.deletes else "0"
         blob = [
             [exists, _flat(row), [part for position, version in versions for part in (position + 1, version)]]
             for exists, row, versions in rows

@@ -1,4 +1,6 @@
-"""The statements of one entity, generated from its declaration: constant text, so that Postgres prepares each once.
+"""The statements of one write-behind entity, generated from its declaration.
+
+Their text is constant, so that Postgres prepares each once.
 
 Why MERGE and not INSERT … ON CONFLICT: a patch leaves columns out, and ON CONFLICT refuses the patch of an existing
 row when
@@ -22,7 +24,7 @@ Part = sql.Composable
 
 
 class Statements:
-    """The SQL of one entity, as text with binary placeholders, and the parameters that go with it.
+    """The SQL of one write-behind entity, as text with binary placeholders, and the parameters that go with it.
 
     column_types: the catalog's type name of each column (enums, jsonb and arrays travel as text and are cast to it).
     defaults: the table's own default expression of each column, or None; used for what the patch of a missing
@@ -46,7 +48,7 @@ class Statements:
         self._defaults = defaults
         self._slots = slots
         self._table = sql.Identifier(schema, declaration.table)
-        self._versions = sql.Identifier(declaration.strategy.versions_column)
+        self._versions = sql.Identifier(declaration.write_behind.versions_column)
         self.key_types = tuple(c.kind.param_type for c in declaration.keys)  # element types of the parameters' arrays
         self.merge_types = (
             *self.key_types,
@@ -73,13 +75,13 @@ class Statements:
 
     @staticmethod
     def select_of(declaration: Declaration, schema: str | None = None) -> bytes:
-        """Rows by key: key columns, fields, then the array of versions (or NULL).
+        """Rows by key: key columns, fields, then the row's version or array of versions (NULL without either).
 
         Parameters: one list per key column.
         """
         d = declaration
         columns: list[Part] = [_read(c) for c in (*d.keys, *d.fields)]
-        columns.append(sql.Identifier("t", d.strategy.versions_column) if d.versioned else sql.NULL)
+        columns.append(sql.NULL if d.version_column is None else sql.Identifier("t", d.version_column.name))
         place = schema or d.schema
         table = sql.Identifier(place, d.table) if place else sql.Identifier(d.table)
         keys = _unnest([f"k{c.position}" for c in d.keys], [c.kind.param_type for c in d.keys])
@@ -117,7 +119,7 @@ class Statements:
         statement = sql.SQL("MERGE INTO {} AS t USING {} ON {} WHEN MATCHED THEN UPDATE SET {}").format(
             self._table, _unnest(names, self.merge_types), _join(self._declaration), sql.SQL(", ").join(updates)
         )
-        if d.strategy.on_missing == "skip":
+        if d.write_behind.on_missing == "skip":
             return statement
         return statement + sql.SQL(" WHEN NOT MATCHED THEN INSERT ({}) VALUES ({})").format(
             sql.SQL(", ").join([name for name, _ in inserts]), sql.SQL(", ").join([value for _, value in inserts])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from .declaration import Column, Declaration
+from .declaration import Column, Declaration, VersionColumn
 
 QUERY = (files("writebehind.shared") / "sql" / "table.sql").read_bytes()
 
@@ -96,23 +96,27 @@ def problems(declaration: Declaration, info: TableInfo | None) -> list[Problem]:
         columns = ", ".join(_quote(c.name) for c in declaration.keys)
         constraint = "UNIQUE" if info.unique_keys else "PRIMARY KEY"  # there may be a primary key already
         found.append(Problem(None, message, f"ALTER TABLE {_quoted_table(info)} ADD {constraint} ({columns})"))
-    if declaration.versioned:
-        found += _versions_problems(place, info, declaration.strategy.versions_column)
+    if declaration.version_column is not None:
+        found += _version_problems(place, info, declaration.version_column)
     return found
 
 
-def versions_ddl(info: TableInfo, column: str) -> str:
-    """The statement that adds the column of field versions."""
-    return f"ALTER TABLE {_quoted_table(info)} ADD COLUMN {_quote(column)} bigint[]"
+def version_ddl(info: TableInfo, column: VersionColumn) -> str:
+    """The statement that adds the column of versions."""
+    return f"ALTER TABLE {_quoted_table(info)} ADD COLUMN {_quote(column.name)} {column.type_name}"
 
 
-def _versions_problems(place: str, info: TableInfo, name: str) -> list[Problem]:
-    column = info.columns.get(name)
-    if column is None:
-        return [Problem(name, f"{place} has no column {name} for the versions of its fields", versions_ddl(info, name))]
-    if column.type_name != "bigint[]":
-        fix = f"name another column: WriteBehind(versions_column=...), and {versions_ddl(info, 'versions_of_fields')}"
-        return [Problem(name, f"{place}.{name} is {column.full_type}; the versions of fields need bigint[]", fix)]
+def _version_problems(place: str, info: TableInfo, column: VersionColumn) -> list[Problem]:
+    there, many = info.columns.get(column.name), column.type_name == "bigint[]"
+    whose = "the versions of its fields" if many else "the version of its rows"
+    if there is None:
+        return [Problem(column.name, f"{place} has no column {column.name} for {whose}", version_ddl(info, column))]
+    if there.type_name != column.type_name:
+        option = "WriteBehind(versions_column=...)" if many else "WriteThrough(version_column=...)"
+        other = VersionColumn("versions_of_fields" if many else "version_of_row", column.type_name)
+        fix = f"name another column: {option}, and {version_ddl(info, other)}"
+        message = f"{place}.{column.name} is {there.full_type}; {column.type_name} is needed for {whose}"
+        return [Problem(column.name, message, fix)]
     return []
 
 

@@ -121,7 +121,7 @@ class Applier:
         self._rows.apply(connection, fold(self._declaration, rows, self._buried(connection, letters)))
 
     def _buried(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> dict[str, int]:
-        if not self._declaration.strategy.deletes:
+        if not self._declaration.write_behind.deletes:
             return {}
         return self._rows.tombstones(connection, [letter.row for letter in letters])
 
@@ -166,7 +166,7 @@ def _versions_of(declaration: Declaration, schema: str) -> bytes:
     names = [sql.Identifier(f"k{c.position}") for c in d.keys]
     types = [sql.SQL("%b::" + c.kind.param_type + "[]") for c in d.keys]  # pyright: ignore[reportArgumentType]
     same = [sql.SQL("t.{} = s.{}").format(sql.Identifier(c.name), name) for c, name in zip(d.keys, names, strict=True)]
-    versions = sql.Identifier("t", d.strategy.versions_column) if d.versioned else sql.SQL("NULL::int8[]")
+    versions = sql.Identifier("t", d.write_behind.versions_column) if d.versioned else sql.SQL("NULL::int8[]")
     return (
         sql.SQL("SELECT s.n, {} FROM {} AS t JOIN unnest({}, %b::int8[]) AS s({}, n) ON {}")
         .format(

@@ -101,7 +101,7 @@ def scan(settings: Settings, registry: Registry, filters: Filters, meter: Meter 
 
 
 def _topics(settings: Settings, registry: Registry, rows: Rows, filters: Filters) -> list[str]:
-    declared = [d.name for d in registry if not filters.entities or d.name in filters.entities]
+    declared = [d.name for d in registry.write_behind if not filters.entities or d.name in filters.entities]
     topics = {naming.topic(settings.kafka.topic_prefix, name) for name in declared} | set(rows.topics(filters.entities))
     if filters.places:
         topics &= {topic for topic, _, _ in filters.places}

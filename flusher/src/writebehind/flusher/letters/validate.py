@@ -10,6 +10,7 @@ from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.letter import Letter, Origin
 from writebehind.shared.record import KEYS, VERSION, BadRecord, Codec, Row
 from writebehind.shared.registry import Registry
+from writebehind.shared.strategy import WriteBehind
 
 from .item import Item, Message
 
@@ -59,6 +60,8 @@ class Validator:
             declaration = self._registry[letter.entity]
         except ConfigurationError:
             return Rejected("its entity is not declared any more: declare it again, or discard the letter")
+        if not isinstance(declaration.strategy, WriteBehind):
+            return Rejected("its entity is not write-behind any more: declare it so again, or discard the letter")
         # 3. It must be what the row and the declaration say it is.
         if reason := self._misplaced(item, letter, declaration):
             return Rejected(reason)

@@ -192,7 +192,7 @@ async def _apply(
     rows: Sequence[tuple[Any, ...]],
 ) -> Folded:
     tombstones: dict[str, int] = {}
-    if declaration.strategy.deletes:
+    if declaration.write_behind.deletes:
         texts = [declaration.key_text(row[KEYS : KEYS + len(declaration.keys)]) for row in rows]
         cursor = await connection.execute(statements.tombstones, (texts,))
         tombstones = dict(await cursor.fetchall())

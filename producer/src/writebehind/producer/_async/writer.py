@@ -55,7 +55,7 @@ class AsyncWriter:
         for write in writes:
             write.group = group
         size_bytes = sum([write.size_bytes for write in writes])
-        free = target.declaration.strategy.on_broker_down == "block" or not self.outbox.broker_down
+        free = target.declaration.write_behind.on_broker_down == "block" or not self.outbox.broker_down
         if not (free and self.outbox.reserve(len(writes), size_bytes, 0)) and not await self._admit(
             target, len(writes), size_bytes, deadline
         ):
@@ -71,7 +71,7 @@ class AsyncWriter:
         Raises Shed or NotApplied; nothing was touched.
         """
         name = target.declaration.cls.__name__
-        match target.declaration.strategy.on_broker_down:
+        match target.declaration.write_behind.on_broker_down:
             case "through":
                 return False
             case "shed":

@@ -193,7 +193,7 @@ def _apply(
     rows: Sequence[tuple[Any, ...]],
 ) -> Folded:
     tombstones: dict[str, int] = {}
-    if declaration.strategy.deletes:
+    if declaration.write_behind.deletes:
         texts = [declaration.key_text(row[KEYS : KEYS + len(declaration.keys)]) for row in rows]
         cursor = connection.execute(statements.tombstones, (texts,))
         tombstones = dict(cursor.fetchall())

@@ -67,7 +67,7 @@ unasync: $(STAMP) ## Generate the synchronous producer from the asynchronous one
 
 .PHONY: test
 test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS="-k fold -x"
-	$(PY) -m pytest tests/unit tests/properties tests/integration tests/examples $(ARGS)
+	$(PY) -m pytest tests/unit tests/properties tests/integration tests/examples tests/deploy $(ARGS)
 
 ##### Break it on purpose
 
@@ -116,9 +116,10 @@ NEW := .cache/locks
 INPUTS_dev := --group pyproject.toml:dev $(MEMBERS:%=%/pyproject.toml)
 INPUTS_producer := shared/pyproject.toml producer/pyproject.toml --constraints $(NEW)/dev.txt --no-annotate
 INPUTS_flusher := flusher/pyproject.toml $(INPUTS_producer)
+INPUTS_example := --group pyproject.toml:example $(INPUTS_producer)
 INPUTS_demo := --group pyproject.toml:demo --no-deps
 INPUTS_uv := --group pyproject.toml:uv
-LOCKS := dev producer flusher demo uv
+LOCKS := dev producer flusher example demo uv
 OWN := writebehind-shared writebehind-producer writebehind-flusher writebehind-embedded
 
 # $(call compile,OPTIONS) makes the locks anew in a folder beside. What a lock pins already stays as long as it fits the

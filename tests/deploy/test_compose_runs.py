@@ -1,0 +1,103 @@
+"""What compose.yaml starts, started on the embedded servers: the same server settings, commands and entrypoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from tests.deploy.test_compose import COMPOSE, SERVICES, environment
+from tests.deploy.vocabulary import ROOT
+from tests.integration.flusher_process import TIMEOUT_S, wait_until
+from writebehind.embedded import Stack
+
+# Addresses and folders are the embedded stack's own.
+PLACES = ("LISTENER", "QUORUM", "LOG_DIRS", "CLUSTER_ID", "NODE_ID", "PROCESS_ROLES")
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Stack]:
+    """The embedded servers with the settings that compose.yaml gives its own."""
+    kafka = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): value
+        for name, value in SERVICES["kafka"]["environment"].items()
+        if not any(place in name for place in PLACES)
+    }
+    postgres = dict(option.split("=") for option in SERVICES["postgres"]["command"][2::2])
+    words = SERVICES["valkey"]["command"][2].split()
+    valkey = {name.removeprefix("--"): value for name, value in pairwise(words) if name.startswith("--")}
+    del valkey["requirepass"], valkey["dir"]
+    assert all((kafka, postgres, valkey))
+    with Stack(fsync=False, kafka_options=kafka, postgres_options=postgres, valkey_options=valkey) as stack:
+        yield stack
+
+
+@contextmanager
+def service(name: str, command: list[str], env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        # uvicorn ends in order, and then by the signal itself.
+        assert process.wait(TIMEOUT_S) in (0, -signal.SIGTERM if name == "example" else 0), (
+            folder / f"{name}.log"
+        ).read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def entrypoint(image: str, port: int) -> list[str]:
+    """What the image starts, with this interpreter and on another port."""
+    lines = (COMPOSE / "images" / image).read_text().splitlines()
+    (line,) = [line.removeprefix("ENTRYPOINT ") for line in lines if line.startswith("ENTRYPOINT ")]
+    words: list[str] = json.loads(line)
+    changed = {"8000": str(port), words[words.index("--host") + 1]: "127.0.0.1"}
+    return [sys.executable, "-m", *(changed.get(word, word) for word in words)]
+
+
+def test_migrate_flusher_and_example_work_together(servers: Stack, tmp_path: Path) -> None:
+    for mount in SERVICES["flusher"]["volumes"]:
+        target = tmp_path / mount["target"].removeprefix("/app/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((COMPOSE / mount["source"]).read_bytes())
+    (tmp_path / "players" / "fastapi_app.py").write_bytes((ROOT / "tests/examples/fastapi_app.py").read_bytes())
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **environment("flusher"), **servers.env()}
+    writebehind = str(Path(sys.executable).with_name("writebehind"))
+    port = free_port()
+    health = [word.replace("8000", str(port)) for word in SERVICES["example"]["healthcheck"]["test"][2:]]
+
+    with psycopg.connect(servers.database_url, autocommit=True) as database, ExitStack() as running:
+        database.execute((COMPOSE / "players.sql").read_bytes())
+        with service("migrate", [writebehind, *SERVICES["migrate"]["command"]], env, tmp_path) as migrate:
+            migrate.wait(TIMEOUT_S)
+        running.enter_context(service("flusher", [writebehind, *SERVICES["flusher"]["command"]], env, tmp_path))
+        running.enter_context(service("example", entrypoint("example.Dockerfile", port), env, tmp_path))
+        wait_until(
+            lambda: subprocess.run([sys.executable, *health], capture_output=True, check=False).returncode == 0,
+            "the example to be healthy",
+        )
+        http = running.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}"))
+        for points in (3, 9, 4):
+            assert http.post("/players/7/rounds", params={"points": points}).status_code == 200
+        assert http.get("/players/7").json() == {"id": 7, "name": None, "points": 16, "best": 9}
+        wait_until(
+            lambda: database.execute("SELECT points, best FROM players WHERE id = 7").fetchone() == (16, 9),
+            "the row to be flushed",
+        )

@@ -65,9 +65,12 @@ fmt: $(STAMP) ## Format the code and mend what ruff can mend safely
 unasync: $(STAMP) ## Generate the synchronous producer from the asynchronous one
 	$(PY) producer/unasync.py
 
+# Most tests wait for servers, each worker has its own, and a file's tests share theirs.
+JOBS ?= 4
+
 .PHONY: test
 test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS="-k fold -x"
-	$(PY) -m pytest tests/unit tests/properties tests/integration tests/examples tests/deploy $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile tests/unit tests/properties tests/integration tests/examples tests/deploy $(ARGS)
 
 ##### Break it on purpose
 

@@ -60,13 +60,13 @@ async def eventually(look: Any, expected: Any) -> None:
 
 
 async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(stack: Stack) -> None:
-    with corner(stack, producer={"timeout_s": 1.0}) as here:
+    with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.update(Player, 1, score=1)
             stack.kafka.pause()
             try:
                 with pytest.raises(Unknown) as raised:
-                    await client.update(Player, 1, score=10)
+                    await client.update(Player, 1, score=10, timeout_s=1.0)
             finally:
                 stack.kafka.resume()
             assert raised.value.version is not None

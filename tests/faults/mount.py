@@ -16,6 +16,8 @@ from writebehind.embedded.postgres import unprivileged_user
 
 TABLE: Final = "fault_units"
 _ROOM: Final = "4g"
+_SLACK: Final = 1 << 16  # bytes that may be written between looking and shrinking
+_TRIES: Final = 100
 
 
 class Mount:
@@ -33,16 +35,20 @@ class Mount:
         return folder
 
     def fill(self) -> None:
-        """From now on no file can grow."""
-        used = shutil.disk_usage(self._folder).used
-        self._resize(str(used))
+        """From now on no file can grow. The server writes on meanwhile, and less than what is used is refused."""
+        for _ in range(_TRIES):
+            if self._resize(str(shutil.disk_usage(self._folder).used + _SLACK)):
+                return
+        raise RuntimeError(f"{self._folder} could not be made as small as what it holds")
 
     def free(self) -> None:
         """There is room again."""
-        self._resize(_ROOM)
+        if not self._resize(_ROOM):
+            raise RuntimeError(f"{self._folder} could not be made larger again")
 
-    def _resize(self, size: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(self._folder)], check=True)
+    def _resize(self, size: str) -> bool:
+        command = ["mount", "-o", f"remount,size={size}", str(self._folder)]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from writebehind.shared.settings import Settings, kafka_client_config
 from .batch import Limits
 from .claims import Claims, Place
 from .database import Writer
+from .invalidations import Invalidations
 from .lane import Backoff, Lane, Outcome
 from .letterbox import Letterbox
 from .loop import Loop, Route
@@ -37,12 +38,13 @@ log = logging.getLogger("writebehind.flusher")
 
 DRAIN_S = 5.0  # how long a revoked partition waits for its batch; the session time-out must be longer
 FETCH_MAX = 5_000  # records per consume call
+IDLE_S = 0.2  # between two looks at whether to stop, when there is nothing to flush
 
 
 class App:
-    """One flusher process: a consumer and its lanes."""
+    """One flusher process: a consumer and its lanes, and beside them the invalidations of direct entities."""
 
-    def __init__(self, settings: Settings, prepared: dict[str, Prepared]) -> None:
+    def __init__(self, settings: Settings, prepared: dict[str, Prepared], *, invalidates: bool = False) -> None:
         self._settings = settings
         self._letterbox = Letterbox(settings)
         routes = {naming.topic(settings.kafka.topic_prefix, name): self._route(one) for name, one in prepared.items()}
@@ -59,17 +61,26 @@ class App:
         )
         self._loop = Loop(routes, self._membership, fetch_max=FETCH_MAX)
         self._lanes = [lane for route in routes.values() for lane in route.lanes]
+        self._invalidations = Invalidations(settings) if invalidates else None
 
     def run(self, stopping: threading.Event) -> None:
         """Flush until told to stop. Raises what must end the process."""
         parent = multiprocessing.parent_process()
         for lane in self._lanes:
             lane.start()
-        self._membership.join()
-        log.info("flushing %s", ", ".join(sorted(self._routes)))
+        if self._routes:
+            self._membership.join()
+        if self._invalidations is not None:
+            self._invalidations.start()
+        log.info("flushing %s", ", ".join(sorted(self._routes)) or "nothing; only invalidations are carried out")
         try:
             while not stopping.is_set() and (parent is None or parent.is_alive()):
-                self._loop.step()
+                if self._routes:
+                    self._loop.step()
+                else:
+                    stopping.wait(IDLE_S)
+                if self._invalidations is not None and self._invalidations.failure is not None:
+                    raise self._invalidations.failure
         finally:
             self._stop()
 
@@ -79,6 +90,8 @@ class App:
         log.info("stopping")
         finished = [lane.stop(max(0.1, deadline - time.monotonic())) for lane in self._lanes]
         self._loop.step_outcomes()
+        if self._invalidations is not None:
+            self._invalidations.stop(max(0.1, deadline - time.monotonic()))
         log.info("leaving the group")
         self._membership.leave()
         log.info("stopped%s", "" if all(finished) else "; a batch was abandoned and will be read again")
@@ -169,7 +182,7 @@ def run(settings: Settings, registry: Registry) -> int:
     stopping = threading.Event()
     with _signals(stopping, settings.flusher.shutdown_timeout_s):
         try:
-            App(settings, prepared).run(stopping)
+            App(settings, prepared, invalidates=bool(registry.direct)).run(stopping)
         except Exception:
             log.exception("ended by an unexpected error; nothing was skipped")
             return 1

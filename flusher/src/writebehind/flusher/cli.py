@@ -16,6 +16,7 @@ from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
 from . import progress_command
+from .audit.cli import whereis
 from .letters.cli import app as letters
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(letters, name="letters")
 app.add_typer(progress_command.app, name="progress")
+app.command("whereis")(whereis)
 
 WATCH_INTERVAL_S = 2.0
 
@@ -166,14 +168,38 @@ def status(
         sampler.close()
 
 
+@app.command()
+def explain(
+    entities: Entities = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not look at the database.")] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="A warning that is meant so, as CODE or CODE:PLACE; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a design review.")] = False,
+) -> None:
+    """Say per column what its strategy means: reads, crashes, staleness; warn about smells. Needs no server."""
+    from .explain import command
+
+    if as_json and markdown:
+        raise ConfigurationError("--json and --markdown are two forms of one answer: give one of them")
+    settings, reason = command.settings_of({"entities": entities} if entities else {}, offline=offline)
+    form = "json" if as_json else "markdown" if markdown else "text"
+    raise typer.Exit(command.run(settings, _registry(settings), reason, accepted=accept or (), form=form))
+
+
 def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[Settings, Registry]:
     """Settings and registry of a command, options before settings. Raises ConfigurationError."""
     arguments: dict[str, Any] = {name: value for name, value in overrides.items() if value}
     if entities:
         arguments["entities"] = entities
     settings = load_settings(**arguments)
+    return settings, _registry(settings)
+
+
+def _registry(settings: Settings) -> Registry:
     if not settings.entities:
         raise ConfigurationError(
             "say which modules declare your entities: --entities shop.entities, or WRITEBEHIND_ENTITIES=shop.entities"
         )
-    return settings, load(settings.entities)
+    return load(settings.entities)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 FIELD = "#"
+CLEAN = 34  # the length of a text without pending writes, marks and lease
 
 _HEADER = re.compile(r"(\d{16}) (\d{16})([pcnPCN])(\d*)((?: \S+)*)")
 

@@ -194,6 +194,23 @@ class FlusherSettings(_Part):
         45.0, ge=6, le=300, description="silence after which the group gives our partitions away, in seconds"
     )
 
+    health_address: str = Field(
+        "127.0.0.1:0",
+        pattern=r"^(off|[A-Za-z0-9.-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5})$",
+        description="where /livez, /readyz, /startupz and /metrics are served, host:port; port 0 is any free one, "
+        "which the log names; worker n has the n-th port after it; off serves nothing",
+    )
+    liveness_timeout_s: float = Field(
+        60.0, ge=1, description="how long the loop may take to come round before /livez fails, in seconds"
+    )
+
+    @model_validator(mode="after")
+    def _ports(self) -> Self:
+        port = self.health_address.rpartition(":")[2]
+        if port != "off" and int(port) + self.workers - 1 > 65_535:
+            raise ValueError(f"health_address: there is no port {int(port) + self.workers - 1}")
+        return self
+
     @model_validator(mode="after")
     def _delays(self) -> Self:
         if self.retry_delay_min_s > self.retry_delay_max_s:

@@ -27,6 +27,7 @@ from .claims import Claims, Place
 from .database import Writer
 from .health import Health
 from .health_server import serving
+from .invalidations import Invalidations
 from .lane import Backoff, Lane, Outcome
 from .letterbox import Letterbox
 from .loop import Loop, Route
@@ -41,12 +42,20 @@ log = logging.getLogger("writebehind.flusher")
 
 DRAIN_S = 5.0  # how long a revoked partition waits for its batch; the session time-out must be longer
 FETCH_MAX = 5_000  # records per consume call
+IDLE_S = 0.2  # between two looks at whether to stop, when there is nothing to flush
 
 
 class App:
-    """One flusher process: a consumer and its lanes."""
+    """One flusher process: a consumer and its lanes, and beside them the invalidations of direct entities."""
 
-    def __init__(self, settings: Settings, prepared: dict[str, Prepared], measures: Measures | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prepared: dict[str, Prepared],
+        measures: Measures | None = None,
+        *,
+        invalidates: bool = False,
+    ) -> None:
         self._settings = settings
         self._measures = measures or Measures()
         self._letterbox = Letterbox(settings)
@@ -64,6 +73,7 @@ class App:
         )
         self._loop = Loop(routes, self._membership, fetch_max=FETCH_MAX)
         self._lanes = [lane for route in routes.values() for lane in route.lanes]
+        self._invalidations = Invalidations(settings) if invalidates else None
         self.health = Health(self._membership, self._lanes, liveness_timeout_s=settings.flusher.liveness_timeout_s)
         self._measures.watch(telemetry.STOPPED, self.health.stopped)
 
@@ -72,11 +82,19 @@ class App:
         parent = multiprocessing.parent_process()
         for lane in self._lanes:
             lane.start()
-        self._membership.join()
-        log.info("flushing %s", ", ".join(sorted(self._routes)))
+        if self._routes:
+            self._membership.join()
+        if self._invalidations is not None:
+            self._invalidations.start()
+        log.info("flushing %s", ", ".join(sorted(self._routes)) or "nothing; only invalidations are carried out")
         try:
             while not stopping.is_set() and (parent is None or parent.is_alive()):
-                self._loop.step()
+                if self._routes:
+                    self._loop.step()
+                else:
+                    stopping.wait(IDLE_S)
+                if self._invalidations is not None and self._invalidations.failure is not None:
+                    raise self._invalidations.failure
                 self.health.beat()
         finally:
             self._stop()
@@ -88,6 +106,8 @@ class App:
         self.health.stopping = True
         finished = [lane.stop(max(0.1, deadline - time.monotonic())) for lane in self._lanes]
         self._loop.step_outcomes()
+        if self._invalidations is not None:
+            self._invalidations.stop(max(0.1, deadline - time.monotonic()))
         log.info("leaving the group")
         self._membership.leave()
         log.info("stopped%s", "" if all(finished) else "; a batch was abandoned and will be read again")
@@ -181,7 +201,7 @@ def run(settings: Settings, registry: Registry) -> int:
         _signals(stopping, settings.flusher.shutdown_timeout_s),
         Telemetry.open(os.environ, prometheus=address != "off") as told,
     ):
-        app = App(settings, prepared, Measures(told.meter))
+        app = App(settings, prepared, Measures(told.meter), invalidates=bool(registry.direct))
         with serving(address, app.health, told.prometheus_text):
             try:
                 app.run(stopping)

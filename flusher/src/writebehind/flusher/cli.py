@@ -113,6 +113,22 @@ def migrate(
 
 
 @app.command()
+def invalidate(
+    entity: Annotated[str, typer.Argument(help="The entity's name, such as player.")],
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys; the parts of a composite one as a|b.")] = None,
+    where: Annotated[str | None, typer.Option(help="An SQL condition on the table, instead of keys.")] = None,
+    entities: Entities = None,
+    as_json: Json = False,
+) -> None:
+    """Forget cache entries of rows that were changed by hand (cache-aside and write-through)."""
+    from .invalidate_command import invalidate as run
+
+    settings, registry = _prepare(entities)
+    count = run(settings, registry[entity], keys or [], where)
+    print(json.dumps({"entity": entity, "invalidated": count}) if as_json else f"{count} entries of {entity} forgotten")
+
+
+@app.command()
 def status(
     entities: Entities = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with rates.")] = False,

@@ -131,6 +131,21 @@ class CacheSettings(_Part):
     breaker_open_s: float = Field(1.0, gt=0, description="how long an open breaker leaves the cache alone, in seconds")
     connections_max: int = Field(16, ge=1, description="connections per client")
     lease_s: float = Field(2.0, gt=0, description="how long a reader may take to fill an entry, in seconds")
+    budget_s: float = Field(
+        0.05,
+        gt=0,
+        description="longest answer when a cache-aside or write-through entity is read or written, in seconds; beyond "
+        "it such calls do without the cache for breaker_open_s",
+    )
+    load_wait_s: float = Field(
+        0.25,
+        ge=0,
+        description="how long a reader of such an entity waits for another one that loads the same entry, before it "
+        "reads the row itself, in seconds",
+    )
+    patch_bytes_max: int = Field(
+        1_048_576, ge=1024, description="largest patch of a cache-aside or write-through entity, in bytes"
+    )
 
 
 class ProducerSettings(_Part):

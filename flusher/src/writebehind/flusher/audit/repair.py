@@ -31,7 +31,7 @@ from .store import Table
 from .suspects import Suspect
 from .tally import Finding
 
-SCRIPT = Script.read("repair")
+SCRIPT = Script.read("entry", "repair")
 
 # What a finding's `repair` says. "would …" in a dry run.
 INVALIDATED, SETTLED, ENQUEUED = "invalidated", "settled", "enqueued again"

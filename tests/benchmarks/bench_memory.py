@@ -10,9 +10,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import psycopg
 
@@ -47,7 +48,7 @@ def main() -> int:
 async def run(servers: World, messages: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", "tests.benchmarks.entities:BenchHot"]
     root = Path(__file__).parents[2]
-    with (root / ".bench-memory.log").open("wb") as log:
+    with tempfile.TemporaryFile() as log:  # what it says is of no use once it has flushed everything
         flusher = _start(command, {**os.environ, **servers.env}, root, log)
     ours: list[tuple[int, int]] = []
     theirs: list[tuple[int, int]] = []
@@ -63,11 +64,10 @@ async def run(servers: World, messages: int) -> tuple[list[tuple[int, int]], lis
     finally:
         flusher.terminate()
         flusher.wait(30)
-        (root / ".bench-memory.log").unlink()
     return ours, theirs
 
 
-def _start(command: list[str], env: dict[str, str], folder: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
+def _start(command: list[str], env: dict[str, str], folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=env, cwd=folder, stderr=log)
 
 

@@ -78,6 +78,12 @@ def test_started_stays_so_when_the_group_is_lost() -> None:
     assert health(None, membership(is_member=False)).started().ok
 
 
+def test_a_flusher_that_only_carries_out_invalidations_joins_no_group_and_is_ready() -> None:
+    asked = Health(membership(is_member=False, has_joined=False), [], liveness_timeout_s=10)
+    assert asked.started().ok
+    assert asked.ready().ok
+
+
 @pytest.fixture
 def server() -> Iterator[HealthServer]:
     made = HealthServer("127.0.0.1", 0, health(), lambda: b"# metrics\n")

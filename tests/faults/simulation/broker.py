@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError
 
 PARTITIONS = 2
 TOPIC_ID = "id"
@@ -42,6 +42,9 @@ class Message:
 
     def key(self) -> bytes:
         return self._key
+
+    def timestamp(self) -> tuple[int, int]:
+        return TIMESTAMP_NOT_AVAILABLE, 0
 
     def value(self) -> bytes:
         return self._value

@@ -113,7 +113,7 @@ BUGS = (
         "settled before the commit",
         FLUSHER + "attempt",
         "Attempts.attempt",
-        "self._settle(batch, self._writer.write(batch))",
+        "self._settle(batch, self._write(batch))",
         "self._settle(batch, batch.folded or fold(self._declaration, batch.rows)); self._writer.write(batch)",
     ),
     Bug(

@@ -28,6 +28,7 @@ from .database import Writer
 from .health import Health
 from .health_server import serving
 from .invalidations import Invalidations
+from .lag import Lag
 from .lane import Backoff, Lane, Outcome
 from .letterbox import Letterbox
 from .loop import Loop, Route
@@ -61,10 +62,11 @@ class App:
         self._letterbox = Letterbox(settings)
         routes = {naming.topic(settings.kafka.topic_prefix, name): self._route(one) for name, one in prepared.items()}
         self._routes = routes
+        admin = AdminClient(kafka_client_config(settings))
         claims = Claims(
             settings.database.url.get_secret_value(),
             settings.database.schema_,
-            AdminClient(kafka_client_config(settings)),
+            admin,
             process(),
             stall_timeout_s=settings.database.stall_timeout_s,
         )
@@ -76,6 +78,7 @@ class App:
         self._invalidations = Invalidations(settings) if invalidates else None
         self.health = Health(self._membership, self._lanes, liveness_timeout_s=settings.flusher.liveness_timeout_s)
         self._measures.watch(telemetry.STOPPED, self.health.stopped)
+        self._lag = Lag(self._membership, self._lanes, admin, self._measures) if self._measures.on else None
 
     def run(self, stopping: threading.Event) -> None:
         """Flush until told to stop. Raises what must end the process."""
@@ -95,6 +98,8 @@ class App:
                     stopping.wait(IDLE_S)
                 if self._invalidations is not None and self._invalidations.failure is not None:
                     raise self._invalidations.failure
+                if self._lag is not None:
+                    self._lag.maintain(time.monotonic())
                 self.health.beat()
         finally:
             self._stop()
@@ -135,7 +140,7 @@ class App:
                 stall_timeout_s=settings.database.stall_timeout_s,
                 key_indexes=prepared.table.indexes_on_key(declaration),
             )
-            settler = Settler(declaration, settings.cache, writer.select, prepared.slots)
+            settler = Settler(declaration, settings.cache, writer.select, prepared.slots, self._measures)
             return Lane(
                 topic, writer, settler, self._letterbox, limits, backoff, self._measures, on_outcome=self._on_outcome
             )
@@ -201,7 +206,12 @@ def run(settings: Settings, registry: Registry) -> int:
         _signals(stopping, settings.flusher.shutdown_timeout_s),
         Telemetry.open(os.environ, prometheus=address != "off") as told,
     ):
-        app = App(settings, prepared, Measures(told.meter), invalidates=bool(registry.direct))
+        app = App(
+            settings,
+            prepared,
+            Measures(told.meter, told.tracer, group=settings.flusher.group),
+            invalidates=bool(registry.direct),
+        )
         with serving(address, app.health, told.prometheus_text):
             try:
                 app.run(stopping)

@@ -79,7 +79,7 @@ class Attempts:
                     return Verdict.FENCED
                 self._settler.heal()
                 self._post_letters(batch)
-                self._settle(batch, self._writer.write(batch))
+                self._settle(batch, self._write(batch))
             except Exception as error:  # noqa: BLE001  # what is not understood is raised again
                 verdict = self._judge(batch, error)
             else:
@@ -89,6 +89,10 @@ class Attempts:
         # What there is to settle does not depend on the tombstones that the lost attempt was folded with.
         self._settle(batch, batch.folded or fold(self._declaration, batch.rows))
         return None
+
+    def _write(self, batch: Batch) -> Folded:
+        with self._measures.attempt(self._declaration):
+            return self._writer.write(batch)
 
     def _judge(self, batch: Batch, error: BaseException) -> Verdict:
         """POISON: the records at fault became letters, so come again at once. FENCED: see whether it was committed."""
@@ -141,6 +145,7 @@ class Attempts:
 
     def _settle(self, batch: Batch, folded: Folded) -> None:
         self.trouble = None
+        self._measures.committed(batch, folded.rows + len(folded.deletes))
         self._settler.put(folded.settlement)
         if batch.letters:
             declaration = self._declaration

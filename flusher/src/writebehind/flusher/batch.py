@@ -27,6 +27,7 @@ class Span:
     epoch: int
     expected: int
     next: int
+    written_at: float = 0.0  # when the broker took the first of them, in seconds since 1970; 0 when it does not say
 
 
 @dataclass(slots=True)
@@ -114,6 +115,10 @@ class Buffer:
             batch.spans[span.partition] = span
         else:
             known.next = span.next
+
+    def spans(self) -> list[Span]:
+        """What is being collected, for other threads to look at."""
+        return list(self._batch.spans.copy().values())
 
     @property
     def full(self) -> bool:

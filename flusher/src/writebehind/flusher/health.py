@@ -55,15 +55,16 @@ class Health:
         return Report(ok, {"loop_silent_s": round(silent_s, 3), "timeout_s": self._timeout_s})
 
     def started(self) -> Report:
-        """Whether it has ever joined its group."""
-        return Report(self._membership.has_joined, {"joined": self._membership.has_joined})
+        """Whether it has ever joined its group; one that has nothing to consume joins none."""
+        joined = self._membership.has_joined or not self._lanes
+        return Report(joined, {"joined": joined})
 
     def ready(self) -> Report:
         """Whether it is in its group, and nothing of it waits for a person. A database that is down does not count."""
         found: list[str] = []
         if self.stopping:
             found.append("stopping")
-        if not self._membership.is_member:
+        if self._lanes and not self._membership.is_member:
             found.append("not in the group")
         found += [
             f"{lane.topic}: the database refuses every batch ({lane.trouble}). Nothing is lost or skipped: mend it, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import tenacity
 from writebehind.shared.fold import key_getter
 
 from .attempt import Again, Attempts
-from .batch import Batch, Buffer, Limits
+from .batch import Batch, Buffer, Limits, Span
 from .database import Writer
 from .letterbox import Letterbox
 from .measures import Measures
@@ -76,6 +77,7 @@ class Lane:
         self._on_outcome = on_outcome
         self._inbox: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name=f"lane {declaration.name}", daemon=True)
+        self._held: deque[Batch] = deque()  # what was submitted and is not concluded: one or two
         self._submitted = 0
         self._concluded = 0
 
@@ -102,6 +104,11 @@ class Lane:
         """What keeps the batch from being written: a SQLSTATE or an error's name."""
         return self._attempts.trouble
 
+    def pending(self) -> list[Span]:
+        """What was consumed and is not committed, for other threads to look at."""
+        held = [span for batch in self._held.copy() for span in batch.spans.copy().values()]
+        return held + self.buffer.spans()
+
     def prepare(self, batch: Batch) -> None:
         """Fold and pack in the loop's thread, while the lane's batch before is in the database."""
         self._attempts.prepare(batch)
@@ -109,6 +116,8 @@ class Lane:
     def submit(self, batch: Batch) -> None:
         """Hand over a prepared batch. Call only when `has_room`."""
         self._submitted += 1
+        self._measures.consumed(batch)
+        self._held.append(batch)
         self._inbox.put_nowait(batch)
 
     def stop(self, timeout_s: float) -> bool:
@@ -150,10 +159,12 @@ class Lane:
             stop=tenacity.stop_when_event_set(self._stopping),
         )
         try:
-            verdict = retrying(self._attempts.attempt, batch)
+            with self._measures.processing(batch):
+                verdict = retrying(self._attempts.attempt, batch)
             return Outcome(self, batch, verdict)
         finally:
             self.backing_off = self.refused = False
+            self._held.popleft()
 
     def _note_wait(self, state: tenacity.RetryCallState) -> None:
         self.backing_off = True

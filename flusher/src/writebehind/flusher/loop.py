@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.record import BadRecord, Codec, Row
@@ -101,14 +101,14 @@ class Loop:
             if offsets != list(range(first, first + len(run))):
                 self._membership.stop_at_gap((topic, number), first, offsets)
                 return
-        values = list(map(Message.value, run))
+        oldest, values = run[0], list(map(Message.value, run))
         rows, letters = self._decode(route, (topic, number), run, values)
         if letters or len(rows) < len(run):
             unreadable = {draft.place[1] for draft in letters}
             run = [message for message in run[: len(rows) + len(letters)] if message.offset() not in unreadable]
         if rows or letters:
             partition.position = first + len(rows) + len(letters)
-            span = Span(number, partition.epoch, first, partition.position)
+            span = Span(number, partition.epoch, first, partition.position, _written_at(oldest))
             route.lane(number).buffer.add(span, rows, run, sum(map(len, filter(None, values))), now, letters)
 
     def _decode(
@@ -195,3 +195,9 @@ class Loop:
                 self._membership.fenced(topic, spans)
             case _:
                 raise RuntimeError(f"{topic}: a batch failed in a way that is not understood") from outcome.error
+
+
+def _written_at(message: Message) -> float:
+    """When the broker took a record, in seconds since 1970; 0 when it does not say."""
+    kind, at_ms = message.timestamp()
+    return at_ms / 1000 if kind != TIMESTAMP_NOT_AVAILABLE else 0.0

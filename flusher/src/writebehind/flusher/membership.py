@@ -32,6 +32,7 @@ class Owned:
     epoch: int
     position: int
     topic_id: str
+    flushed: int = 0  # the offset up to which the database has it
 
 
 class Membership:
@@ -121,12 +122,15 @@ class Membership:
     def flushed(self, topic: str, spans: Iterable[Span]) -> None:
         for span in spans:
             self._flushed[topic, span.partition] = span.next
+            if self._is_current(topic, span):
+                self.owned[topic, span.partition].flushed = span.next
 
     def fenced(self, topic: str, spans: Iterable[Span]) -> None:
         """A batch was refused because another flusher claimed one of its partitions.
 
         The rest of them are read again.
         """
+        self._measures.fenced(topic)
         ours = [(topic, span.partition) for span in spans if self._is_current(topic, span)]
         if ours:
             log.warning(
@@ -240,7 +244,7 @@ class Membership:
         for claim in claims:
             place = (claim.topic, claim.partition)
             if assign or self._seek(place, claim.next_offset):
-                self.owned[place] = Owned(claim.epoch, claim.next_offset, claim.topic_id)
+                self.owned[place] = Owned(claim.epoch, claim.next_offset, claim.topic_id, claim.next_offset)
 
     def _seek(self, place: Place, offset: int) -> bool:
         try:

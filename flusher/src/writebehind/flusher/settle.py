@@ -29,6 +29,8 @@ from writebehind.shared.record import Row
 from writebehind.shared.scripts import Call, EntityScripts, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
+from .measures import Measures
+
 log = logging.getLogger("writebehind.flusher")
 
 QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries deleted
@@ -69,6 +71,7 @@ class Settler:
         settings: CacheSettings,
         select: Callable[[list[list[Any]]], list[tuple[Any, ...]]],
         slots: Mapping[str, int],
+        measures: Measures,
     ) -> None:
         self._declaration = declaration
         self._scripts = EntityScripts(declaration)
@@ -76,6 +79,7 @@ class Settler:
         self._client = connect(settings, f"writebehind-flusher-{declaration.name}")
         self._select = select
         self._slots = slots
+        self._measures = measures
         self._queue: queue.Queue[Settlement | Refused | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
         self._tainted: set[str] = set()
@@ -195,6 +199,7 @@ class Settler:
             return self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
     def _report(self, reason: str) -> None:
+        self._measures.settle_failed(self._declaration.name)
         level = logging.DEBUG if self._failing else logging.WARNING
         self._failing = True
         log.log(

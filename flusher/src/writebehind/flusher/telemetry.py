@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+from opentelemetry.trace import Tracer
 
 from writebehind.shared import telemetry
 from writebehind.shared.errors import ConfigurationError
@@ -28,8 +32,9 @@ SERVICE = "writebehind-flusher"
 class Telemetry:
     """What measurements are made with. `prometheus_text` is what `/metrics` answers."""
 
-    def __init__(self, meter: Meter, prometheus_text: Callable[[], bytes]) -> None:
-        self.meter = meter
+    def __init__(self, meter: Meter | None, tracer: Tracer | None, prometheus_text: Callable[[], bytes]) -> None:
+        self.meter = meter  # None: nobody reads measurements
+        self.tracer = tracer  # None: traces go nowhere
         self.prometheus_text = prometheus_text
 
     @staticmethod
@@ -41,14 +46,18 @@ class Telemetry:
         if prometheus and not _disabled(environment):
             reader, text = _prometheus()
             readers.append(reader)
-        if not readers:
-            yield Telemetry(NoOpMeter(telemetry.SCOPE), text)
-            return
-        provider = MeterProvider(readers, _resource(environment), shutdown_on_exit=False)
+        traced = _exporters(environment, "OTEL_TRACES_EXPORTER")
+        resource = _resource(environment) if readers or traced else None
+        meters = MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
+        spans = _tracer_provider(traced, resource, environment) if traced else None
         try:
-            yield Telemetry(provider.get_meter(telemetry.SCOPE, schema_url=telemetry.SCHEMA_URL), text)
+            yield Telemetry(
+                meters.get_meter(telemetry.SCOPE, schema_url=telemetry.SCHEMA_URL) if meters else None,
+                spans.get_tracer(telemetry.SCOPE, schema_url=telemetry.SCHEMA_URL) if spans else None,
+                text,
+            )
         finally:
-            _close(provider.shutdown)
+            _close([provider.shutdown for provider in (meters, spans) if provider is not None])
 
 
 def _exporters(environment: Mapping[str, str], variable: str) -> list[str]:
@@ -74,6 +83,18 @@ def _readers(names: list[str], environment: Mapping[str, str]) -> list[MetricRea
     return found
 
 
+def _tracer_provider(names: list[str], resource: Resource | None, environment: Mapping[str, str]) -> TracerProvider:
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    if "otlp" in names:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        _check_protocol(environment, "TRACES")
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    if "console" in names:
+        provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+    return provider
+
+
 def _check_protocol(environment: Mapping[str, str], signal: str) -> None:
     for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if environment.get(variable, "http/protobuf") != "http/protobuf":
@@ -95,10 +116,13 @@ def _resource(environment: Mapping[str, str]) -> Resource:
     return Resource.create({} if named else {SERVICE_NAME: SERVICE})
 
 
-def _close(shutdown: Callable[[], object]) -> None:
+def _close(shutdowns: Sequence[Callable[[], object]]) -> None:
     """Export a last time, within CLOSE_S; what the collector does not take by then is given up."""
-    closing = threading.Thread(target=shutdown, name="telemetry", daemon=True)
-    closing.start()
-    closing.join(CLOSE_S)
-    if closing.is_alive():
+    closing = [threading.Thread(target=shutdown, name="telemetry", daemon=True) for shutdown in shutdowns]
+    for thread in closing:
+        thread.start()
+    deadline = time.monotonic() + CLOSE_S
+    for thread in closing:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in closing):
         log.info("the last measurements were not exported: the collector does not answer")

@@ -20,13 +20,23 @@ SYSTEM = "messaging.system"
 DESTINATION = "messaging.destination.name"
 PARTITION = "messaging.destination.partition.id"
 OPERATION = "messaging.operation.name"
+ERROR = "error.type"
+DB_SYSTEM = "db.system.name"
+DB_COLLECTION = "db.collection.name"
+DB_OPERATION = "db.operation.name"
+ENTITY = "writebehind.entity"
 CLASS = "writebehind.retry.class"
 CAUSE = "writebehind.cause"
+REASON = "writebehind.letter.reason"
+BATCH_COUNT = "messaging.batch.message_count"  # of spans
+GROUP = "messaging.consumer.group.name"  # of spans
 
 #: What the attributes with a closed list may hold. The others hold names of topics, tables and partitions.
 VALUES = {
     SYSTEM: frozenset({"kafka"}),
     OPERATION: frozenset({"send", "poll", "process"}),
+    DB_SYSTEM: frozenset({"postgresql"}),
+    DB_OPERATION: frozenset({"MERGE"}),
     CLASS: frozenset({"transient", "systemic", "broker"}),
     CAUSE: frozenset({"systemic", "partition"}),
 }
@@ -60,6 +70,90 @@ class Series:
         meter.create_observable_gauge(self.name, [callback], self.unit, self.description)
 
 
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_COUNTS = (1, 10, 100, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000)
+_RATIOS = (1, 1.25, 1.5, 2, 3, 5, 10, 30, 100, 1_000, 10_000)
+
+CONSUMED = Series(
+    "counter",
+    "messaging.client.consumed.messages",
+    "{message}",
+    "records taken into a batch",
+    (SYSTEM, OPERATION, DESTINATION),
+)
+PROCESS = Series(
+    "histogram",
+    "messaging.process.duration",
+    "s",
+    "from a batch's first record until the batch is committed",
+    (SYSTEM, OPERATION, DESTINATION),
+    _SECONDS,
+)
+DATABASE = Series(
+    "histogram",
+    "db.client.operation.duration",
+    "s",
+    "one attempt to write a batch: the whole transaction; error.type is the SQLSTATE",
+    (DB_SYSTEM, DB_OPERATION, DB_COLLECTION, ERROR),
+    _SECONDS,
+)
+RECORDS = Series("counter", "writebehind.flusher.records", "{record}", "records committed", (DESTINATION,))
+ROWS = Series("counter", "writebehind.flusher.rows", "{row}", "rows committed: records folded per key", (DESTINATION,))
+BATCH_ROWS = Series("histogram", "writebehind.flusher.batch.rows", "{row}", "rows of a batch", (DESTINATION,), _COUNTS)
+COALESCING = Series(
+    "histogram", "writebehind.flusher.batch.coalescing", "1", "records per row of a batch", (DESTINATION,), _RATIOS
+)
+DELAY = Series(
+    "histogram",
+    "writebehind.flusher.delay",
+    "s",
+    "from the broker's time of a batch's oldest record until it is in the database",
+    (DESTINATION,),
+    _SECONDS,
+)
+LETTERS = Series(
+    "counter",
+    "writebehind.flusher.letters",
+    "{letter}",
+    "records skipped, by reason: a SQLSTATE, unreadable, or unencodable",
+    (DESTINATION, REASON),
+)
+SETTLE_FAILURES = Series(
+    "counter",
+    "writebehind.flusher.settle.failures",
+    "{settlement}",
+    "commits that the cache could not be told of; their entries are dropped when it answers",
+    (ENTITY,),
+)
+FENCES = Series(
+    "counter",
+    "writebehind.flusher.fences",
+    "{batch}",
+    "batches dropped because another flusher owns a partition now",
+    (DESTINATION,),
+)
+LAG_RECORDS = Series(
+    "gauge",
+    "writebehind.flusher.lag.records",
+    "{record}",
+    "records not yet in the database, of partitions that are ours",
+    (DESTINATION, PARTITION),
+)
+LAG_AGE = Series(
+    "gauge",
+    "writebehind.flusher.lag.age",
+    "s",
+    "age of the oldest record that is not in the database, of partitions that are ours; 0 when there is none",
+    (DESTINATION, PARTITION),
+)
+OLDEST = Series(
+    "gauge",
+    "writebehind.flusher.oldest_pending.age",
+    "s",
+    "age of a topic's oldest record that was consumed and is not in the database",
+    (DESTINATION,),
+)
+OWNED = Series("gauge", "writebehind.flusher.partitions", "{partition}", "partitions that are ours", (DESTINATION,))
 STOPS = Series(
     "counter",
     "writebehind.flusher.stops",
@@ -82,4 +176,23 @@ RETRIES = Series(
     (DESTINATION, CLASS),
 )
 
-FLUSHER: Sequence[Series] = (STOPS, STOPPED, RETRIES)
+FLUSHER: Sequence[Series] = (
+    CONSUMED,
+    PROCESS,
+    DATABASE,
+    RECORDS,
+    ROWS,
+    BATCH_ROWS,
+    COALESCING,
+    DELAY,
+    LETTERS,
+    SETTLE_FAILURES,
+    FENCES,
+    LAG_RECORDS,
+    LAG_AGE,
+    OLDEST,
+    OWNED,
+    STOPS,
+    STOPPED,
+    RETRIES,
+)

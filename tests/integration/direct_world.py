@@ -12,6 +12,8 @@ from tests.integration.producer_world import World, world
 from writebehind.embedded import Isolation
 from writebehind.producer import CacheAside, Entity, Key, Max, Min, Numeric, Sum, WriteThrough
 
+MODULE = "tests.integration.direct_world"
+
 
 class _Account(Entity, abstract=True):
     """One field of each merge, and types that travel as text."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.direct_world import Aside, Page, direct_world
+from tests.integration.direct_world import MODULE, Aside, Page, direct_world
 from tests.integration.flusher_process import Flusher, wait_until
 from tests.integration.producer_world import World
 from writebehind.embedded import Isolation, Stack
@@ -21,7 +21,6 @@ from writebehind.producer.invalidator import Invalidator
 from writebehind.shared import bookkeeping
 from writebehind.shared.invalidation import Invalidation
 
-MODULE = "tests.integration.direct_world"
 ROOT = Path(__file__).parents[2]
 
 

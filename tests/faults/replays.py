@@ -15,6 +15,7 @@ from tests.faults.world import ROOT, World, process_environment
 from writebehind.shared.declaration import declaration_of
 
 REPLAY: Final = "replay"  # the kind of operation it is in a history
+SAID_LINES: Final = 60  # enough for the stack of a process that aborts
 TIMEOUT_S: Final = 90.0  # longer than a replay tries while the database is down
 COMMAND: Final = ("letters", "replay", "--apply", "--json", "--chunk", "3", "--entity", declaration_of(Appeal).name)
 
@@ -57,7 +58,7 @@ def replay(env: Mapping[str, str], kill: Kill | None = None) -> Replayed:
                     process.kill()
         finally:
             timer.cancel()
-    return Replayed(process.returncode, _letters(lines), "".join(lines[-5:]))
+    return Replayed(process.returncode, _letters(lines), "".join(lines[-SAID_LINES:]))
 
 
 def replay_until_closed(world: World, timeout_s: float) -> list[str]:

@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 import psycopg
 import redis
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 
 from tests.faults.entities import DDL, ENTITIES
 from tests.faults.proxy import Proxy
 from writebehind.embedded import Stack
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
+from writebehind.flusher.bounds import bounds
 from writebehind.flusher.migrate import migrate
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
@@ -90,11 +92,13 @@ class World:
         """A consumer in no group's way, to look at logs."""
         return Consumer({"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "faults", "log_level": 0})
 
-    def ends(self, consumer: Consumer, timeout_s: float = 2.0) -> dict[Place, int]:
-        """The end of every partition's log. Raises KafkaException while the broker is down."""
-        return {
-            place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1] for place in self.places
-        }
+    def ends(self, admin: AdminClient) -> dict[Place, int]:
+        """The end of every partition's log. Raises KafkaException or OSError while the broker is down."""
+        return {place: end for place, (_, end) in bounds(admin, self.places).items()}
+
+    def admin(self) -> AdminClient:
+        """A client that only looks."""
+        return AdminClient({"bootstrap.servers": self.stack.bootstrap_servers, "log_level": 0})
 
     def flushed(self, connection: psycopg.Connection[Any]) -> dict[Place, int]:
         """How far every partition is flushed."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException
 
 from tests.faults.checkers_cache import Window
 from tests.faults.schedule import Planned
@@ -87,25 +86,28 @@ class Timeline:
         return bool(self.points) and self.points[-1].flushed >= self.points[-1].written and not self.pending
 
     def _run(self) -> None:
-        admin = self.world.admin()
+        consumer = self.world.consumer()
         connection: psycopg.Connection[Any] | None = None
         try:
             while not self._stopping.wait(EVERY_S):
                 try:
                     connection = connection or self.world.connect()
-                    self._sample(admin, connection)
+                    self._sample(consumer, connection)
                 except psycopg.Error:
                     _close(connection)
                     connection = None
-                except (KafkaException, OSError):
+                except KafkaException:
                     continue
+                except TimeoutError:
+                    consumer = self.world.consumer()  # the other one may hang for ever, and is not closed either
         finally:
             _close(connection)
+            consumer.close()
 
-    def _sample(self, admin: AdminClient, connection: psycopg.Connection[Any]) -> None:
+    def _sample(self, consumer: Consumer, connection: psycopg.Connection[Any]) -> None:
         # Ends first: what is flushed is then never compared with an end that it has passed meanwhile.
         asked = time.monotonic()
-        ends = self.world.ends(admin)
+        ends = self.world.ends(consumer)
         flushed = self.world.flushed(connection)
         now = time.monotonic()
         self.points.append(Point(now, sum(flushed.values()), sum(ends.values())))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
-
-from writebehind.flusher.bounds import LATEST
 
 from .broker import Broker, Member, Message
 from .world import Process, World
@@ -113,12 +109,17 @@ class ConsumerPort:
         """Only lag tools read the group's offsets."""
         self._process.check()
 
+    def get_watermark_offsets(self, place: TopicPartition, **_options: Any) -> tuple[int, int]:
+        return self._world.call(
+            "watermarks", lambda: (0, len(self._broker.logs[place.partition])), kafka_error, process=self._process
+        )
+
     def _place(self, partition: int) -> TopicPartition:
         return TopicPartition(self._broker.topic, partition)
 
 
 class AdminPort:
-    """Answers which id the topic has, and where its logs end. It is never recreated here."""
+    """Answers which id the topic has. It is never recreated here."""
 
     def __init__(self, world: World, broker: Broker, process: Process) -> None:
         self._world = world
@@ -132,23 +133,6 @@ class AdminPort:
             failed: Future[Any] = Future()
             failed.set_exception(error)
             return {self._broker.topic: failed}
-
-    def list_offsets(
-        self, asked: Mapping[TopicPartition, OffsetSpec], **_options: Any
-    ) -> dict[TopicPartition, Future[Any]]:
-        def ends() -> list[int]:
-            return [len(self._broker.logs[at.partition]) if spec is LATEST else 0 for at, spec in asked.items()]
-
-        futures: dict[TopicPartition, Future[Any]] = {at: Future() for at in asked}
-        try:
-            answers = self._world.call("watermarks", ends, kafka_error, process=self._process)
-        except KafkaException as error:
-            for future in futures.values():
-                future.set_exception(error)
-        else:
-            for future, offset in zip(futures.values(), answers, strict=True):
-                future.set_result(SimpleNamespace(offset=offset))
-        return futures
 
 
 class LetterProducerPort:

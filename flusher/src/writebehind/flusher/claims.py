@@ -13,12 +13,11 @@ from threading import Lock, Thread
 from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
 from . import watchdog
-from .bounds import bounds
 from .database import connect
 from .gap import Log, Progress, gap
 
@@ -74,12 +73,12 @@ class Claims:
         self._connection: psycopg.Connection[Any] | None = None
         self._in_use = Lock()
 
-    def claim(self, places: Sequence[Place]) -> list[Claim | Refusal]:
+    def claim(self, consumer: Consumer, places: Sequence[Place]) -> list[Claim | Refusal]:
         """Claim partitions, waiting for a flush that holds one of them to finish. Raises ClaimFailed."""
         if not places:
             return []
         try:
-            logs = self._logs(places)
+            logs = self._logs(consumer, places)
             known = self._progress(places)
             refused = {
                 place: found for place in places if place in known and (found := gap(place, known[place], logs[place]))
@@ -128,10 +127,14 @@ class Claims:
 
         return answer
 
-    def _logs(self, places: Sequence[Place]) -> dict[Place, Log]:
+    def _logs(self, consumer: Consumer, places: Sequence[Place]) -> dict[Place, Log]:
         described = self.describe(sorted({topic for topic, _ in places}))
         ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
-        return {place: Log(ids[place[0]], *ends) for place, ends in bounds(self._admin, places).items()}
+        logs: dict[Place, Log] = {}
+        for place in places:
+            start, end = consumer.get_watermark_offsets(TopicPartition(*place), timeout=5)
+            logs[place] = Log(ids[place[0]], start, end)
+        return logs
 
     def _progress(self, places: Sequence[Place]) -> dict[Place, Progress]:
         topics, partitions = zip(*places, strict=True)

@@ -218,7 +218,7 @@ class Membership:
         claims: list[Claim] = []
         waiting = dict.fromkeys(places)
         try:
-            for answer in self._claims.claim(places):
+            for answer in self._claims.claim(self._consumer, places):
                 place = (answer.topic, answer.partition)
                 del waiting[place]
                 self._unclaimed.pop(place, None)

@@ -16,7 +16,7 @@ from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
 from . import progress_command
-from .audit.cli import whereis
+from .audit.cli import audit, whereis
 from .letters.cli import app as letters
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(letters, name="letters")
 app.add_typer(progress_command.app, name="progress")
+app.command("audit")(audit)
 app.command("whereis")(whereis)
 
 WATCH_INTERVAL_S = 2.0

@@ -43,11 +43,23 @@ class CacheReader:
         """The cache key of a row."""
         return naming.cache_key(self._prefix, entity, key_text)
 
-    def read(self, entity: str, form: Form, key_texts: Sequence[str]) -> list[Found]:
-        """Entries by key text."""
-        return [
-            self._found(form, reply) for reply in self._hashes(form.names, [self.entry(entity, t) for t in key_texts])
-        ]
+    def read(self, entity: str, form: Form, key_texts: Sequence[str], *, certain: bool = True) -> list[Found]:
+        """Entries by key text. `certain`: tell an entry that is not there from a hash with none of our fields."""
+        names = [self.entry(entity, text) for text in key_texts]
+        found = [self._found(form, reply) for reply in self._hashes(form.names, names)]
+        empty = [index for index, entry in enumerate(found) if entry is None] if certain else []
+        for index, there in zip(empty, self._exist([names[index] for index in empty]), strict=True):
+            found[index] = Unreadable("it has no bookkeeping") if there else None
+        return found
+
+    def _exist(self, names: Sequence[str]) -> list[bool]:
+        def ask() -> list[Any]:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.exists(name)
+                return pipeline.execute()
+
+        return [bool(reply) for reply in self.patiently(ask)] if names else []
 
     def ttl_ms(self, entity: str, key_text: str) -> int | None:
         """How long an entry has to live, in milliseconds; None when it does not expire, or is not there."""
@@ -90,8 +102,8 @@ class CacheReader:
                 return answer
             except (NoPermissionError, AuthenticationError) as error:
                 raise ConfigurationError(
-                    f"the cache's user may not do this ({error}); the audit needs +scan +hmget +pttl +time +info "
-                    "+dbsize, and with --apply also +eval +evalsha +hset +pexpire +del"
+                    f"the cache's user may not do this ({error}); the audit needs +scan +hmget +exists +pttl +time "
+                    "+info +dbsize, and with --apply also +eval +evalsha +hset +pexpire +del"
                 ) from None
             except ResponseError:
                 raise  # an answer

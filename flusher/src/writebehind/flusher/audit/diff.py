@@ -118,6 +118,14 @@ class Comparer:
             if not self._fits(field, text, value, whole=whole)
         ]
 
+    def shown(self, cached: Cached, row: Row | None, fields: Sequence[str]) -> dict[str, list[str | None]]:
+        """The texts of the entry and the row in these fields, None for what is not there."""
+        columns = [f.column for f in self.fields if f.column.name in fields or ROW in fields]
+        return {
+            c.name: [cached.texts[c.position], None if row is None or row[c.position] is None else str(row[c.position])]
+            for c in columns
+        }
+
     def _fits(self, field: Field, text: str | None, value: Any, *, whole: bool) -> bool:
         column = field.column
         if text is None:

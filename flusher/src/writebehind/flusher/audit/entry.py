@@ -6,7 +6,7 @@ Each strategy keeps its entries in its own form; `form_of` gives the names to as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from writebehind.shared import bookkeeping
 from writebehind.shared.bookkeeping import Bookkeeping
@@ -22,7 +22,7 @@ class Cached:
     """
 
     header: str
-    kept: Bookkeeping
+    kept: Bookkeeping = field(compare=False)  # the header says it, but for the lease
     texts: tuple[str | None, ...]
 
     @property

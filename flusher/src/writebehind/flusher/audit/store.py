@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
@@ -114,9 +115,28 @@ class Table:
         params = pack(self._types, [list(column) for column in zip(*keys, strict=True)])
         found = self._store.run(lambda c: c.execute(self._select, params, binary=True).fetchall())
         width = len(self.declaration.keys)
-        return {self._key(row[:width]): row[width:] for row in found}
+        return {self.key(row[:width]): row[width:] for row in found}
 
-    def _key(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def rows_of_nobody(self) -> None:
+        """Read no row at all: whether we may is found out before anything is compared. Raises ConfigurationError."""
+        params = pack(self._types, [[] for _ in self._types])
+        self._store.run(lambda c: c.execute(self._select, params, binary=True))
+
+    def has_rows(self) -> bool:
+        """Whether the table has any."""
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(self.schema, self.declaration.table))
+        row = self._store.run(lambda c: c.execute(query).fetchone())
+        return row is not None and bool(row[0])
+
+    def estimated_rows(self) -> int:
+        """How many rows the table has, as the server last counted them."""
+        place = sql.Identifier(self.schema, self.declaration.table).as_string(None)
+        query = "SELECT greatest(reltuples, 0)::int8 FROM pg_catalog.pg_class WHERE oid = %s::regclass"
+        row = self._store.run(lambda c: c.execute(query, (place,)).fetchone())
+        return int(row[0]) if row else 0
+
+    def key(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A row's key in wire form."""
         return tuple([column.loaded(value) for column, value in zip(self.declaration.keys, values, strict=True)])
 
 

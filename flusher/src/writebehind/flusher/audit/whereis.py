@@ -21,6 +21,7 @@ from .cache import CacheReader
 from .diff import Row, Verdict
 from .entry import Found, Unreadable, form_of
 from .partition import partition_of
+from .runs import Runs
 from .store import Store, Table
 from .unflushed import Unflushed, find
 
@@ -40,6 +41,7 @@ class Story:
     row: Row | None
     verdict: Verdict | None  # None: the entry is absent
     differing: list[str]
+    audit: dict[str, Any] | None  # what an audit last found wrong with it
     table: Table
 
 
@@ -78,8 +80,11 @@ def tell(settings: Settings, registry: Registry, entity: str, parts: Sequence[st
         wanted = Filters(entities=frozenset([entity]), keys=frozenset([key_text]))
         letters = list(stack.enter_context(scan(settings, registry, wanted)).items())
         row = table.rows([key]).get(key)
+        audit = Runs(store, settings.database.schema_).last_finding(entity, key_text)
     verdict, differing = _verdict(table, found, row, unflushed, letters)
-    return Story(entity, key_text, found, ttl, topic, partition, unflushed, letters, row, verdict, differing, table)
+    return Story(
+        entity, key_text, found, ttl, topic, partition, unflushed, letters, row, verdict, differing, audit, table
+    )
 
 
 def _unflushed(

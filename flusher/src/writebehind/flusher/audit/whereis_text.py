@@ -61,6 +61,7 @@ def as_json(story: Story, *, values: bool) -> dict[str, Any]:
             "records": [] if unflushed is None else [dataclasses.asdict(record) for record in unflushed.records],
         },
         "letters": [letter_as_json(item) for item in story.letters],
+        "audit": story.audit,
         "row": _row_json(story, values=values),
     }
 

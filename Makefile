@@ -79,7 +79,7 @@ SEED ?= $(shell date +%s)
 
 .PHONY: faults soak simulate
 faults: $(STAMP) ## Break servers, network and flushers under load and check every promise; ARGS="--seed 7" repeats a plan
-	$(PY) -m tests.faults.run --seconds 390 $(ARGS)
+	$(PY) -m tests.faults.run --seconds 300 $(ARGS)
 
 soak: $(STAMP) ## The same for MINUTES=60; SEED=7 repeats a plan
 	$(PY) -m tests.faults.run --seconds $$(( $(MINUTES) * 60 )) --seed $(SEED) $(ARGS)

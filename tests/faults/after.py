@@ -13,8 +13,9 @@ from tests.faults import checkers, checkers_cache, checkers_life
 from tests.faults.checkers import Violation
 from tests.faults.checkers_cache import Window
 from tests.faults.checkers_life import DeadLetter
-from tests.faults.entities import ENTITIES, Account, Counter, Graded, Profile, Register, Session, Unit, Visitor
+from tests.faults.entities import ENTITIES, Account, Appeal, Counter, Graded, Profile, Register, Session, Unit, Visitor
 from tests.faults.histories import History, Op, Outcome, Values
+from tests.faults.replays import REPLAY
 from tests.faults.world import PARTITIONS, World
 from writebehind.producer import AsyncClient, Entity
 from writebehind.shared import naming
@@ -31,6 +32,7 @@ OF_WORKLOAD: Final[Mapping[str, type[Entity]]] = {
     "churn": Visitor,
     "poison": Graded,
     "coherence": Session,
+    "appeals": Appeal,
 }
 _KEYS_PER_CALL: Final = 1000
 
@@ -128,6 +130,9 @@ def check(histories: Mapping[str, Sequence[History]], state: State, windows: Seq
             found += checkers.check_bank(name, ops, rows, samples)
         elif name == "churn":
             found += checkers_life.check_churn(name, ops, rows)
+        elif name == "appeals":
+            found += checkers.check_counter(name, ops, rows)
+            found += checkers.check_register(name, ops, rows, ["label"])
         elif name == "poison":
             found += checkers_life.check_letters(name, ops, state.letters)
             found += checkers.check_register(name, [op for op in ops if op.values["mark"] >= 0], rows, ["mark"])
@@ -143,4 +148,6 @@ def check(histories: Mapping[str, Sequence[History]], state: State, windows: Seq
 
 
 def _merged(histories: Sequence[History]) -> list[Op]:
-    return sorted((op for history in histories for op in history.ops), key=lambda op: op.invoked)
+    """The writes of a workload's processes, in the order of their calls."""
+    writes = (op for history in histories for op in history.ops if op.kind != REPLAY)
+    return sorted(writes, key=lambda op: op.invoked)

@@ -80,7 +80,7 @@ def check_letters(workload: str, ops: Iterable[Op], letters: Sequence[DeadLetter
     counted = Counter((letter.partition, letter.offset) for letter in letters)
     of_key = Counter(letter.key for letter in letters)
     found = [
-        Violation(Fault.LETTER, workload, at[1], f"{count} letters of record {at}")
+        Violation(Fault.DUPLICATED, workload, at[1], f"{count} letters of record {at}")
         for at, count in counted.items()
         if count > 1
     ]
@@ -95,9 +95,9 @@ def check_letters(workload: str, ops: Iterable[Op], letters: Sequence[DeadLetter
         ]
         if of_key[key] > len(certain) + unknown:
             what = f"{of_key[key]} letters for {len(certain)} refused writes and {unknown} unknown ones"
-            found.append(Violation(Fault.LETTER, workload, key, what))
+            found.append(Violation(Fault.PHANTOM, workload, key, what))
     strangers = [letter for letter in letters if letter.key not in keys]
-    found += [Violation(Fault.LETTER, workload, one.key, "a letter of nobody's record") for one in strangers]
+    found += [Violation(Fault.PHANTOM, workload, one.key, "a letter of nobody's record") for one in strangers]
     return found
 
 

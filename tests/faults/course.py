@@ -17,17 +17,21 @@ from tests.faults import after, checkers, histories
 from tests.faults.crew import CREW, Crew
 from tests.faults.faults import inject
 from tests.faults.fleet import STOP_TIMEOUT_S
-from tests.faults.histories import History
+from tests.faults.histories import History, Outcome
 from tests.faults.recreated import recreated
+from tests.faults.replays import replay_until_closed
 from tests.faults.report import Result
 from tests.faults.schedule import Planned
 from tests.faults.stage import Missed, NotPossible, Stage
 from tests.faults.timeline import Incident, Timeline
+from tests.faults.workloads import KINDS
 from writebehind.embedded import EmbeddedError
 from writebehind.embedded.supervisor import Supervisor
 
 START_TIMEOUT_S: Final = 60.0
 QUIET_TIMEOUT_S: Final = 45.0  # until everything is flushed, once nobody writes any more
+LEAST: Final = {"faults carried out": 20, "writes acknowledged": 100_000}
+REPLAY_TIMEOUT_S: Final = 60.0
 SETTLE_S: Final = 4.0  # until the cache has heard of it
 GAP_MIN_S: Final = 1.0  # between two faults, when the plan is late
 LATE: Final = 1.25  # a plan that takes so much longer than it should is cut short
@@ -42,6 +46,13 @@ class Options:
     seconds: float
     poison: float
     folder: Path
+    whole: bool = True  # all kinds of fault, for long enough to prove something
+
+
+def _too_little(result: Result) -> list[str]:
+    """What a run has to have seen before its silence means anything."""
+    seen = {"faults carried out": len(result.carried_out), "writes acknowledged": result.outcomes[Outcome.OK]}
+    return [f"only {seen[what]} {what}, fewer than {least}" for what, least in LEAST.items() if seen[what] < least]
 
 
 class Course:
@@ -66,6 +77,7 @@ class Course:
         self._say("the faults are over; waiting until everything is flushed")
         self._problems += self._crew.stop()
         self._quiet()
+        self._problems += replay_until_closed(self._stage.world, REPLAY_TIMEOUT_S)
         self._stop()
         result = Result(
             self._options.seed, began, self._timeline.incidents, self._timeline.points, exits=self._stage.fleet.exits
@@ -151,12 +163,16 @@ class Course:
         windows = [one.window(now) for one in self._timeline.incidents if one.planned.variant.cache]
         result.violations = after.check(found, state, windows)
         result.letters = len(state.letters)
+        if not result.reads:
+            self._problems.append("no read was ever answered")
         for name, of_name in found.items():
             ops = [op for history in of_name for op in history.ops]
-            self._problems += checkers.never_succeeded(name, ops)
+            self._problems += checkers.never_succeeded(name, KINDS.get(name, ()), ops)
             unexpected = [error for history in of_name for error in history.unexpected]
             self._problems += [f"{name}: an error that no caller can expect: {error}" for error in unexpected[:3]]
         self._problems += recreated(self._supervisor, self._stage.world, self._options.folder)
+        if self._options.whole:
+            self._problems += _too_little(result)
         result.problems = self._problems
 
     def _histories(self) -> dict[str, list[History]]:

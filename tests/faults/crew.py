@@ -13,6 +13,7 @@ from typing import Final
 from tests.faults.world import ROOT, World, process_environment
 from writebehind.embedded.supervisor import Supervisor
 
+POLLER: Final = "poller"
 STOP_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
 
@@ -38,7 +39,8 @@ CREW: Final = (
     Member("churn", 0, 20.0),
     Member("poison", 0, 15.0),
     Member("coherence", 0, 15.0),
-    Member("poller", 0, 10.0),
+    Member("appeals", 0, 15.0),
+    Member(POLLER, 0, 10.0),
 )
 
 
@@ -65,7 +67,10 @@ class Crew:
                 [*command, *[part for option in options.items() for part in option]],
                 folder=ROOT,
                 log=self._folder / f"{member.name}-{member.index}.log",
-                environment=process_environment(self._world.env),
+                # The poller is no service: it looks at the tables whatever happens to those.
+                environment=process_environment(
+                    self._world.env if member.name == POLLER else self._world.producers_env
+                ),
             )
 
     def history(self, member: Member) -> Path:

@@ -69,6 +69,16 @@ class Graded(Entity, table="fault_graded", strategy=WriteBehind(flush_delay_s=0.
     mark: int | None = None
 
 
+class Appeal(Entity, table="fault_appeals", strategy=WriteBehind(flush_delay_s=0.1, ttl_s=60)):
+    """W11: refused while the permit it names is not there, later replayed. Each write has a digit, as in W3."""
+
+    id: Annotated[int, Key]
+    label: int | None = None
+    permit: int | None = None
+    hits: Annotated[int, Sum] = 0
+    ledger: Annotated[Decimal, Sum, Numeric(LEDGER_DIGITS)] = Decimal(0)
+
+
 class Session(Entity, table="fault_sessions", strategy=WriteBehind(flush_delay_s=0.1)):
     """W8: read by its own writer after each write."""
 
@@ -76,7 +86,10 @@ class Session(Entity, table="fault_sessions", strategy=WriteBehind(flush_delay_s
     step: int | None = None
 
 
-ENTITIES: Final[tuple[type[Entity], ...]] = (Unit, Register, Counter, Account, Profile, Visitor, Graded, Session)
+ENTITIES: Final[tuple[type[Entity], ...]] = (
+    *(Unit, Register, Counter, Account, Profile),
+    *(Visitor, Graded, Appeal, Session),
+)
 
 DDL: Final = (
     "CREATE TABLE fault_units (id bigint PRIMARY KEY, body text, versions bigint[])",
@@ -95,5 +108,10 @@ DDL: Final = (
         " versions bigint[])"
     ),
     "CREATE TABLE fault_graded (id bigint PRIMARY KEY, mark bigint CHECK (mark >= 0), versions bigint[])",
+    "CREATE TABLE fault_permits (id bigint PRIMARY KEY)",
+    (
+        "CREATE TABLE fault_appeals (id bigint PRIMARY KEY, label bigint, permit bigint REFERENCES fault_permits,"
+        f" hits bigint NOT NULL DEFAULT 0, ledger numeric({LEDGER_DIGITS}) NOT NULL DEFAULT 0, versions bigint[])"
+    ),
     "CREATE TABLE fault_sessions (id bigint PRIMARY KEY, step bigint, versions bigint[])",
 )

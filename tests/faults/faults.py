@@ -58,7 +58,8 @@ def zombie(stage: Stage, planned: Planned) -> str:
 def join_and_leave(stage: Stage, planned: Planned) -> str:
     """F12: a third flusher comes, gets partitions, and leaves."""
     stage.fleet.extra.start()
-    stage.wait(planned.seconds + 2)
+    stage.fleet.extra.wait_begun()
+    stage.wait(planned.seconds)
     return _stop(stage, stage.fleet.extra)
 
 

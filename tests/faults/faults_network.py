@@ -1,4 +1,4 @@
-"""The faults that hit the network between a flusher and its servers. Each leaves all as it was."""
+"""The faults that hit the network between a flusher, or all producers, and a server. Each leaves all as it was."""
 
 from __future__ import annotations
 
@@ -43,9 +43,21 @@ def reply_cut(stage: Stage, planned: Planned) -> str:
     return ""
 
 
+def replies_lost(stage: Stage, planned: Planned) -> str:
+    """F8: what arrives is done, and no answer comes back before the connections are cut."""
+    proxy = stage.proxy(planned)
+    proxy.to_client.stall()
+    try:
+        stage.wait(planned.seconds)
+        proxy.reset()
+    finally:
+        proxy.to_client.flow()
+    return ""
+
+
 def reset(stage: Stage, planned: Planned) -> str:
     """F8: connections end with a RST, and those that replace them as well."""
-    proxy = stage.slot(planned).proxies[planned.variant.what]
+    proxy = stage.proxy(planned)
     for _ in range(4):
         proxy.reset()
         stage.wait(0.4)
@@ -54,7 +66,7 @@ def reset(stage: Stage, planned: Planned) -> str:
 
 def black_hole(stage: Stage, planned: Planned) -> str:
     """F8: connections stay open and nothing comes through; at the end they are cut, or go on, in turn."""
-    proxy = stage.slot(planned).proxies[planned.variant.what]
+    proxy = stage.proxy(planned)
     flows = proxy.to_server, proxy.to_client
     cut = planned.number % 2 == 0
     for flow in flows:
@@ -80,7 +92,7 @@ def slices(stage: Stage, planned: Planned) -> str:
 
 
 def _slowed(stage: Stage, planned: Planned, *, delay_s: float, slice_bytes: int) -> str:
-    proxy = stage.slot(planned).proxies[planned.variant.what]
+    proxy = stage.proxy(planned)
     flows = proxy.to_server, proxy.to_client
     for flow in flows:
         flow.delay_s, flow.slice_bytes = delay_s, slice_bytes
@@ -98,4 +110,5 @@ INJECTORS: Final[Mapping[tuple[str, str], Injector]] = {
     ("F8", "delay"): delay,
     ("F8", "slices"): slices,
     ("F8", "reply cut"): reply_cut,
+    ("F8", "replies lost"): replies_lost,
 }

@@ -19,6 +19,8 @@ from tests.faults.world import ROOT, World, process_environment, through
 from writebehind.embedded.supervisor import Supervisor
 
 STOP_TIMEOUT_S: Final = 10.0  # what a flusher promises after SIGTERM, in every state
+BEGIN_TIMEOUT_S: Final = 15.0
+_BEGUN: Final = b" INFO writebehind.flusher flushing "
 _POLL_S: Final = 0.05
 _RESTART_S: Final = 1.0
 
@@ -59,14 +61,23 @@ class Slot:
         self._pid: int | None = None
         self._wanted = False
         self._ended_at = 0.0
+        self._said_before = 0  # bytes of the log when the process was started
 
     @property
     def log_path(self) -> Path:
         return self._folder / f"flusher-{self.number}.log"
 
+    @property
+    def begun(self) -> bool:
+        """Whether the process has checked everything and joins its group."""
+        with self.log_path.open("rb") as log:
+            log.seek(self._said_before)
+            return _BEGUN in log.read()
+
     def start(self) -> None:
         with self._lock:
             self._wanted = True
+            self._said_before = self.log_path.stat().st_size if self.log_path.exists() else 0
             command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", self._entities]
             self._pid = self._supervisor.spawn(
                 command, folder=ROOT, log=self.log_path, environment=process_environment(self._env)
@@ -86,12 +97,17 @@ class Slot:
                 self._supervisor.signal(self._pid, number, tree=True)
 
     def stop(self) -> tuple[float, int | None]:
-        """SIGTERM, and wait for the end: seconds and exit code, None when it had to be killed."""
+        """SIGTERM, and wait for the end: seconds and exit code, None when it had to be killed.
+
+        A process that has just been started is let begin: until Python has come to our code, a signal's own effect
+        ends it, which says nothing about us.
+        """
         with self._lock:
             self._wanted = False
             pid = self._pid
         if pid is None:
             return 0.0, 0
+        self.wait_begun()
         began = time.monotonic()
         self._supervisor.signal(pid, signal.SIGTERM, tree=False)
         while (code := self._supervisor.exit_code(pid)) is None and time.monotonic() < began + STOP_TIMEOUT_S:
@@ -99,6 +115,13 @@ class Slot:
         took_s = time.monotonic() - began
         self.kill()
         return took_s, code
+
+    def wait_begun(self) -> bool:
+        """Whether the process begins in time; one that waits for a server does not."""
+        deadline = time.monotonic() + BEGIN_TIMEOUT_S
+        while not self.begun and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return self.begun
 
     def revive(self) -> Exit | None:
         """Start it again when it ended by itself a moment ago; tells of such an end once."""

@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.faults import chart
 from tests.faults.checkers import Fault, Violation
 from tests.faults.fleet import Exit
 from tests.faults.histories import History, Outcome
+from tests.faults.replays import REPLAY
 from tests.faults.timeline import Incident, Point
 
-SHOWN_MAX = 30  # violations in the text; all are in the JSON
+NONE_PLANTED: Final = "-"
+SHOWN_MAX: Final = 30  # violations in the text; all are in the JSON
 
 
 @dataclass(slots=True)
@@ -31,10 +33,11 @@ class Result:
     reads: int = 0
     failed_reads: int = 0
     letters: int = 0
+    replays: int = 0
     violations: list[Violation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
-    planted_bugs_caught: str = "-"
+    planted_bugs_caught: str = NONE_PLANTED
 
     def count(self, histories: Mapping[str, Sequence[History]]) -> None:
         """Take the figures of the histories."""
@@ -42,6 +45,9 @@ class Result:
             self.reads += len(history.reads)
             self.failed_reads += history.failed_reads
             for op in history.ops:
+                if op.kind == REPLAY:
+                    self.replays += 1
+                    continue
                 self.outcomes[op.outcome] += 1
                 if op.outcome is Outcome.OK and op.ended is not None:
                     self.acknowledged_at[int(op.ended - self.began)] += 1
@@ -56,8 +62,9 @@ class Result:
 
     @property
     def every_bug_caught(self) -> bool:
+        """Whether the checkers found all that was planted; so too when nothing was."""
         caught, _, planted = self.planted_bugs_caught.partition("/")
-        return caught == planted
+        return self.planted_bugs_caught == NONE_PLANTED or caught == planted
 
     def line(self) -> dict[str, Any]:
         """What the last line of a run says."""
@@ -65,17 +72,25 @@ class Result:
         recoveries = [i.recovery_s for i in self.carried_out if i.recovery_s is not None]
         return {
             "faults": len(self.carried_out),
-            "kinds": len({str(incident.planned.variant) for incident in self.carried_out}),
             "acknowledged": self.outcomes[Outcome.OK],
-            "failed": self.outcomes[Outcome.FAIL],
             "unknown": self.outcomes[Outcome.UNKNOWN],
             **{str(fault): found[fault] for fault in Fault},
-            "dead_letters": self.letters,
-            "flusher_exits": len(self.exits),
             "recovery_s_max": round(max(recoveries, default=0.0), 2),
-            "problems": len(self.problems),
-            "seed": self.seed,
             "planted_bugs_caught": self.planted_bugs_caught,
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """What else a reader may want to know."""
+        return {
+            "seed": self.seed,
+            "kinds of fault": len({str(incident.planned.variant) for incident in self.carried_out}),
+            "failed": self.outcomes[Outcome.FAIL],
+            "reads": self.reads,
+            "reads without an answer": self.failed_reads,
+            "dead letters": self.letters,
+            "replays": self.replays,
+            "flushers that ended by themselves": len(self.exits),
+            "problems": len(self.problems),
         }
 
 
@@ -88,7 +103,7 @@ def text(result: Result) -> Iterator[str]:
     yield (
         f"{result.outcomes[Outcome.OK]:,} writes acknowledged, {result.outcomes[Outcome.FAIL]:,} failed, "
         f"{result.outcomes[Outcome.UNKNOWN]:,} unknown; {result.reads:,} reads, {result.failed_reads:,} unanswered; "
-        f"{result.letters:,} dead letters"
+        f"{result.letters:,} dead letters; {result.replays:,} replays"
     )
     for ended in result.exits:
         last = ended.log.splitlines()[-1:] or [""]
@@ -122,6 +137,7 @@ def write(result: Result, folder: Path) -> None:
 def _as_json(result: Result) -> dict[str, Any]:
     return {
         "line": result.line(),
+        "figures": result.figures(),
         "incidents": [
             {
                 "fault": str(incident.planned.variant),
@@ -150,7 +166,7 @@ def _as_json(result: Result) -> dict[str, Any]:
 
 def _page(result: Result, lines: Sequence[str]) -> str:
     title = f"Fault run, seed {result.seed}: {'green' if result.green else 'NOT GREEN'}"
-    facts = "".join(f"<tr><th>{name}<td>{value}" for name, value in result.line().items())
+    facts = "".join(f"<tr><th>{name}<td>{value}" for name, value in (result.line() | result.figures()).items())
     drawing = chart.draw(result.began, result.points, result.acknowledged_at, result.carried_out)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>{chart.STYLE}'

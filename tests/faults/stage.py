@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Final
 
 from tests.faults.fleet import Fleet, Slot
 from tests.faults.mount import Mount
+from tests.faults.proxy import Proxy
 from tests.faults.schedule import Planned
 from tests.faults.world import World
+
+PRODUCERS: Final = "producers' "
 
 
 class NotPossible(Exception):
@@ -31,6 +35,13 @@ class Stage:
 
     def slot(self, planned: Planned) -> Slot:
         return self.fleet.slots[planned.slot]
+
+    def proxy(self, planned: Planned) -> Proxy:
+        """What is between a flusher, or the producers, and the server that a fault is about."""
+        what = planned.variant.what
+        if what.startswith(PRODUCERS):
+            return self.world.producers[what.removeprefix(PRODUCERS)]
+        return self.slot(planned).proxies[what]
 
     def wait(self, seconds: float) -> None:
         """Let a fault last."""

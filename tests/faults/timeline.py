@@ -98,6 +98,8 @@ class Timeline:
                     connection = None
                 except KafkaException:
                     continue
+                except TimeoutError:
+                    consumer = self.world.consumer()  # the other one may hang for ever, and is not closed either
         finally:
             _close(connection)
             consumer.close()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,7 +17,9 @@ import redis
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.faults.entities import DDL, ENTITIES
+from tests.faults.proxy import Proxy
 from writebehind.embedded import Stack
+from writebehind.embedded.ports import LOOPBACK, ReservedPort
 from writebehind.flusher.migrate import migrate
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
@@ -26,6 +30,7 @@ Place = tuple[str, int]  # topic, partition
 
 ROOT: Final = Path(__file__).parents[2]
 PARTITIONS: Final = 2
+ENDS_TIMEOUT_S: Final = 15.0
 SETTINGS: Final = {
     "WRITEBEHIND_KAFKA__PARTITIONS": str(PARTITIONS),
     "WRITEBEHIND_DATABASE__LOCK_TIMEOUT_S": "1",
@@ -33,6 +38,8 @@ SETTINGS: Final = {
     "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",  # the least a broker allows
     "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "1",
     "WRITEBEHIND_PRODUCER__TIMEOUT_S": "5",
+    # A machine that is busy must not look like a cache that is down: reads may lag then, and no fault would explain it.
+    "WRITEBEHIND_CACHE__TIMEOUT_S": "1",
 }
 POSTGRES: Final = {
     "max_connections": "60",  # so that it takes little to exhaust them
@@ -43,9 +50,10 @@ POSTGRES: Final = {
 class World:
     """Servers, and the settings that lead to them."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, producers: Mapping[str, Proxy]) -> None:
         self.stack = stack
         self.env = {**stack.env(), **SETTINGS}
+        self.producers = producers  # what is between services and each server, by the server's setting
         self.settings = load(self.env)
         self.topics = {
             naming.topic(self.settings.kafka.topic_prefix, declaration_of(cls).name): cls for cls in ENTITIES
@@ -61,6 +69,16 @@ class World:
         if report.problems:
             raise RuntimeError(f"the tables or topics are not as declared: {report.problems}")
 
+    @property
+    def producers_env(self) -> dict[str, str]:
+        """Settings that lead through the producers' proxies."""
+        database, cache, broker = (self.producers[name].port for name in ("database", "cache", "broker"))
+        return self.env | {
+            "WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{broker}",
+            "WRITEBEHIND_DATABASE__URL": through(self.stack.database_url, database),
+            "WRITEBEHIND_CACHE__URL": through(self.stack.cache_url, cache),
+        }
+
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of the run's own. Raises psycopg.OperationalError while the server is down or full."""
         return psycopg.connect(self.stack.database_url, autocommit=True, connect_timeout=5, application_name="faults")
@@ -75,11 +93,25 @@ class World:
         """A consumer in no group's way, to look at logs."""
         return Consumer({"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "faults", "log_level": 0})
 
-    def ends(self, consumer: Consumer, timeout_s: float = 2.0) -> dict[Place, int]:
-        """The end of every partition's log. Raises KafkaException while the broker is down."""
-        return {
-            place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout_s)[1] for place in self.places
-        }
+    def ends(self, consumer: Consumer) -> dict[Place, int]:
+        """The end of every partition's log. Raises KafkaException while the broker is down.
+
+        TimeoutError: the consumer hangs. librdkafka's own time-out does not always hold when the broker goes away
+        meanwhile (librdkafka#2588), so a thread asks and is left behind. Not the admin client's list_offsets(): after
+        a broker was suspended or restarted it goes on with leaders that it remembers (FENCED_LEADER_EPOCH).
+        """
+        answer: Future[dict[Place, int]] = Future()
+
+        def ask() -> None:
+            try:
+                found = {place: consumer.get_watermark_offsets(TopicPartition(*place), 2.0)[1] for place in self.places}
+            except Exception as error:  # noqa: BLE001  # raised to who waits for the answer
+                answer.set_exception(error)
+            else:
+                answer.set_result(found)
+
+        Thread(target=ask, name="ends", daemon=True).start()
+        return answer.result(ENDS_TIMEOUT_S)
 
     def flushed(self, connection: psycopg.Connection[Any]) -> dict[Place, int]:
         """How far every partition is flushed."""
@@ -99,10 +131,27 @@ class World:
 def world(folder: Path) -> Iterator[World]:
     """Start servers, with all tables and topics; they end with this process, whatever ends it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Stack(fsync=False, postgres_options=POSTGRES) as stack:
-        made = World(stack)
+    with ExitStack() as opened:
+        second = ReservedPort()
+        opened.callback(second.release)
+        broker = opened.enter_context(Proxy(second.number))
+        stack = Stack(fsync=False, postgres_options=POSTGRES, kafka_options=_second_listener(second, broker))
+        opened.enter_context(stack)
+        proxies = {"broker": broker}
+        for name, url in (("database", stack.database_url), ("cache", stack.cache_url)):
+            proxies[name] = opened.enter_context(Proxy(_port(url)))
+        made = World(stack, proxies)
         made.prepare()
         yield made
+
+
+def _second_listener(port: ReservedPort, proxy: Proxy) -> dict[str, str]:
+    """A broker tells its clients where to go, so whoever comes through the proxy has to be sent back there."""
+    return {
+        "listeners": f"PROXIED://{LOOPBACK}:{port.number}",
+        "advertised.listeners": f"PROXIED://{LOOPBACK}:{proxy.port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+    }
 
 
 def through(url: str, port: int) -> str:

@@ -92,17 +92,24 @@ def test_records_that_expire_under_a_running_flusher_stop_their_partition(
 ) -> None:
     with world(writebehind_isolated, tmp_path, Counter) as w:
         put_both(w, Counter)
-        # Fetches that find nothing are answered at once, so that none is open when the records come.
-        flusher = w.flusher(WRITEBEHIND_KAFKA__OPTIONS='{"fetch.wait.max.ms": "1"}')
+        # A fetch that was under way when the flusher froze brings one batch of records, so the gap comes after several.
+        flusher = w.flusher(WRITEBEHIND_KAFKA__OPTIONS='{"fetch.wait.max.ms": "1", "fetch.message.max.bytes": "1"}')
         w.wait_flushed()
         flusher.freeze()
-        put_both(w, Counter)
-        expire(w, Counter, 0, 9)
+        for _ in range(4):
+            put_both(w, Counter)
+        expire(w, Counter, 0, 24)
         flusher.thaw()
-        flusher.wait_log(f"{w.topic(Counter)}[0]: 4 records from offset 5 on expired before they were flushed")
+
+        def told() -> bool:
+            at = w.progress(Counter)[0]
+            said = f"{w.topic(Counter)}[0]: {24 - at} records from offset {at} on expired before they were flushed"
+            return at < 24 and said in flusher.log
+
+        w.wait(told, "the gap to be told")
         put_both(w, Counter)
-        w.wait(lambda: w.progress(Counter)[1] == 15, "the other partition to go on")
-        assert w.progress(Counter)[0] == 5
+        w.wait(lambda: w.progress(Counter)[1] == 30, "the other partition to go on")
+        assert told(), "the stopped partition stays where it was"
         flusher.stop()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+from pydantic import SecretStr
 
+from tests.faults.proxy import Proxy
 from tests.integration.producer_world import ENTITIES, Player, Through, Visit, World, world
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
@@ -57,6 +61,29 @@ async def eventually(look: Any, expected: Any) -> None:
     while (found := await asyncio.to_thread(look)) != expected:
         assert time.monotonic() < deadline, f"waited for {expected}, got {found}"
         await asyncio.sleep(0.05)
+
+
+async def test_a_cache_connection_that_was_reset_while_nobody_used_it_loses_no_call(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    with corner(stack) as here, Proxy(urlsplit(stack.cache_url).port or 0) as proxy:
+        cache = here.settings.cache
+        through = re.sub(r":\d+/", f":{proxy.port}/", cache.url.get_secret_value(), count=1)
+        settings = here.settings.model_copy(update={"cache": cache.model_copy(update={"url": SecretStr(through)})})
+        async with AsyncClient.open(settings) as client:
+            await client.update(Player, 1, score=1)
+            pool = client._cache._client.connection_pool
+            idle = list(pool._available_connections)
+            assert idle
+            proxy.reset()
+            await eventually(
+                lambda: all(one._reader is not None and one._reader.exception() is not None for one in idle), True
+            )
+            await client.update(Player, 1, name="Ada")
+            found = await client.get(Player, 1)  # nobody flushes: only the cache knows of it
+            assert found is not None
+            assert found.name == "Ada"
+    assert "the cache did not answer" not in caplog.text
 
 
 async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(stack: Stack) -> None:

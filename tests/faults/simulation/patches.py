@@ -99,7 +99,7 @@ def installed(stage: Stage) -> Iterator[None]:
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},
             settle: {"connect": redis, "PATIENCE_S": 0.0},
             producer_cache: {
-                "BlockingConnectionPool": mock.Mock(),
+                "CachePool": mock.Mock(),
                 "Redis": SimpleNamespace(from_pool=redis),
                 "time": clock,
             },

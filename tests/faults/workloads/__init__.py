@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from tests.faults.driver import Driver
-from tests.faults.workloads import keyed, rows
+from tests.faults.replays import REPLAY
+from tests.faults.workloads import appeals, keyed, rows
 
 WORKLOADS: Final[Mapping[str, Callable[[Driver], Awaitable[None]]]] = {
     "set": rows.unique_rows,  # W1
@@ -17,4 +18,18 @@ WORKLOADS: Final[Mapping[str, Callable[[Driver], Awaitable[None]]]] = {
     "churn": rows.churn,  # W6
     "poison": rows.poison,  # W7
     "coherence": keyed.coherence,  # W8
+    "appeals": appeals.appeals,  # W11
+}
+
+#: What each one does; a run in which one of these never succeeded proves nothing.
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "set": ("set", "set many"),
+    "register": ("write", "write many"),
+    "counter": ("increment",),
+    "bank": ("transfer",),
+    "patches": ("patch",),
+    "churn": ("put", "delete"),
+    "poison": ("grade", "poison"),
+    "coherence": ("step",),
+    "appeals": (*appeals.WRITES, REPLAY),
 }

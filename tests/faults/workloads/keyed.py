@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Final
 
 from tests.faults.driver import Driver
-from tests.faults.entities import LEDGER_SLOTS, Account, Counter, Register, Session
+from tests.faults.entities import Account, Counter, Register, Session
 from tests.faults.histories import Outcome
+from tests.faults.workloads.ledger import Ledger
 
 REGISTERS: Final = 30
-COUNTERS_OPEN: Final = 8  # counters that are written at the same time by one process
 ACCOUNTS: Final = 20
 SESSION_WRITES: Final = 200  # then another key
 TASKS: Final = 4
@@ -33,20 +33,11 @@ async def register(driver: Driver) -> None:
 
 async def counter(driver: Driver) -> None:
     """W3: each increment adds one to the hits and sets a digit of its own in the ledger."""
-    first = driver.index * 10**9
-    used = dict.fromkeys(range(first, first + COUNTERS_OPEN), 0)
-    newest = first + COUNTERS_OPEN
+    ledger = Ledger(driver.index, driver.random)
 
     async def work() -> None:
-        nonlocal newest
         while await driver.pause(TASKS):
-            key = driver.random.choice(list(used))
-            slot = used[key]
-            used[key] += 1
-            if used[key] == LEDGER_SLOTS:  # full: another key takes its place
-                del used[key]
-                used[newest] = 0
-                newest += 1
+            key, slot = ledger.take()
             deltas = {"hits": 1, "ledger": Decimal(8**slot)}
             await driver.add("increment", Counter, key, deltas, noted={"slot": slot})
 

@@ -42,6 +42,8 @@ appender.console.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
 rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 """
+#: Without our own listeners the broker could not be found, so those in the options come beside them.
+_ADDED: Final = ("listeners", "advertised.listeners")
 _SETTINGS: Final = {
     "node.id": "1",
     "process.roles": "broker,controller",
@@ -72,7 +74,7 @@ class Kafka(Server):
     """Kafka in KRaft mode with replication factors of 1 and no automatic topics.
 
     `jit="full"` leaves the JVM's best compiler on and gives it more heap, for benchmarks. `options` are broker
-    properties, by name; they outrank the ones set here.
+    properties, by name; they outrank the ones set here, but listeners are added to ours.
     """
 
     name = "kafka"
@@ -118,7 +120,8 @@ class Kafka(Server):
             "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller.number}",
             "log.dirs": str(self._folder / "data"),
         }
-        return _SETTINGS | ports | self._options
+        added = {name: f"{ports[name]},{self._options[name]}" for name in _ADDED if name in self._options}
+        return _SETTINGS | ports | self._options | added
 
     def _launch(self) -> Launch:
         flags = [

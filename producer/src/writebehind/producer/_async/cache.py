@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -16,6 +16,7 @@ from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
+from ..backends.aio import CachePool
 from ..breaker import Breaker
 
 log = logging.getLogger("writebehind.producer")
@@ -40,7 +41,7 @@ class AsyncCache:
 
     def __init__(self, settings: CacheSettings) -> None:
         # A pool that waits: running out of connections is our doing, and must not look like a cache that is down.
-        pool = BlockingConnectionPool.from_url(
+        pool = CachePool.from_url(
             settings.url.get_secret_value(),
             timeout=POOL_WAIT_S,
             socket_timeout=settings.timeout_s,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis import BlockingConnectionPool, Redis
+from redis import Redis
 from redis.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -17,6 +17,7 @@ from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
+from ..backends.threads import CachePool
 from ..breaker import Breaker
 
 log = logging.getLogger("writebehind.producer")
@@ -41,7 +42,7 @@ class Cache:
 
     def __init__(self, settings: CacheSettings) -> None:
         # A pool that waits: running out of connections is our doing, and must not look like a cache that is down.
-        pool = BlockingConnectionPool.from_url(
+        pool = CachePool.from_url(
             settings.url.get_secret_value(),
             timeout=POOL_WAIT_S,
             socket_timeout=settings.timeout_s,

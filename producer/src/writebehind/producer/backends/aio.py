@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
+
 Item = TypeVar("Item")
 
 
@@ -52,6 +55,20 @@ class Group:
         self._open -= 1
         if self._open == 0:
             self.signal.set()
+
+
+class CachePool(BlockingConnectionPool):
+    """Also notices that a connection was reset while nobody used it.
+
+    redis-py 8.1 looks for bytes and for the end of the stream, and a reset is neither: the next call would be lost on
+    it, long after the cache was back, and a write that the cache misses is not read back until it is flushed.
+    """
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        reader = connection._reader  # pyright: ignore[reportPrivateUsage]  # nothing public tells of a reset
+        if reader is not None and reader.exception() is not None:
+            await connection.disconnect()
+        await super().ensure_connection(connection)
 
 
 class Runtime:

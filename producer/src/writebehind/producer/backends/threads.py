@@ -8,6 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
+from redis import BlockingConnectionPool
+
+CachePool = BlockingConnectionPool  # it asks the socket itself, which knows of a reset
+
 Item = TypeVar("Item")
 
 

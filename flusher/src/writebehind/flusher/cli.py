@@ -16,6 +16,7 @@ from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
 from . import progress_command
+from .audit.cli import audit, whereis
 from .letters.cli import app as letters
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(letters, name="letters")
 app.add_typer(progress_command.app, name="progress")
+app.command("audit")(audit)
+app.command("whereis")(whereis)
 
 WATCH_INTERVAL_S = 2.0
 
@@ -110,6 +113,22 @@ def migrate(
 
 
 @app.command()
+def invalidate(
+    entity: Annotated[str, typer.Argument(help="The entity's name, such as player.")],
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys; the parts of a composite one as a|b.")] = None,
+    where: Annotated[str | None, typer.Option(help="An SQL condition on the table, instead of keys.")] = None,
+    entities: Entities = None,
+    as_json: Json = False,
+) -> None:
+    """Forget cache entries of rows that were changed by hand (cache-aside and write-through)."""
+    from .invalidate_command import invalidate as run
+
+    settings, registry = _prepare(entities)
+    count = run(settings, registry[entity], keys or [], where)
+    print(json.dumps({"entity": entity, "invalidated": count}) if as_json else f"{count} entries of {entity} forgotten")
+
+
+@app.command()
 def status(
     entities: Entities = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with rates.")] = False,
@@ -150,14 +169,38 @@ def status(
         sampler.close()
 
 
+@app.command()
+def explain(
+    entities: Entities = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not look at the database.")] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="A warning that is meant so, as CODE or CODE:PLACE; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a design review.")] = False,
+) -> None:
+    """Say per column what its strategy means: reads, crashes, staleness; warn about smells. Needs no server."""
+    from .explain import command
+
+    if as_json and markdown:
+        raise ConfigurationError("--json and --markdown are two forms of one answer: give one of them")
+    settings, reason = command.settings_of({"entities": entities} if entities else {}, offline=offline)
+    form = "json" if as_json else "markdown" if markdown else "text"
+    raise typer.Exit(command.run(settings, _registry(settings), reason, accepted=accept or (), form=form))
+
+
 def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[Settings, Registry]:
     """Settings and registry of a command, options before settings. Raises ConfigurationError."""
     arguments: dict[str, Any] = {name: value for name, value in overrides.items() if value}
     if entities:
         arguments["entities"] = entities
     settings = load_settings(**arguments)
+    return settings, _registry(settings)
+
+
+def _registry(settings: Settings) -> Registry:
     if not settings.entities:
         raise ConfigurationError(
             "say which modules declare your entities: --entities shop.entities, or WRITEBEHIND_ENTITIES=shop.entities"
         )
-    return settings, load(settings.entities)
+    return load(settings.entities)

@@ -69,7 +69,7 @@ class Writer:
         stall_timeout_s: float,
         key_indexes: Collection[tuple[str, str]] | None = None,
     ) -> None:
-        self._declaration = declaration
+        self.declaration = declaration
         self._key_indexes = key_indexes
         self._stall_timeout_s = stall_timeout_s
         self._rows = Rows(declaration, statements)
@@ -128,7 +128,7 @@ class Writer:
         else:
             connection.execute("BEGIN")
             self._advance_progress(connection, batch)
-            folded = fold(self._declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
+            folded = fold(self.declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
             self._rows.apply(connection, folded)
             if batch.letters:
                 self._record_letters(connection, batch)
@@ -151,7 +151,7 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        tombstones = self._rows.tombstones(connection, batch.rows) if self._declaration.write_behind.deletes else {}
+        tombstones = self._rows.tombstones(connection, batch.rows) if self.declaration.write_behind.deletes else {}
         connection.execute("SAVEPOINT attempt", prepare=False)
 
         def blame(error: BaseException) -> None:
@@ -160,7 +160,7 @@ class Writer:
 
         tries = Tries(connection, blame)
         refused = find_refused(
-            self._declaration,
+            self.declaration,
             batch.rows,
             tombstones,
             lambda parts: tries.try_each(partial(self._rows.commands, part) for part in parts),
@@ -209,9 +209,7 @@ class Writer:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = connect(
-                self._url, name=f"writebehind-flusher {self._declaration.name}", **self._timeouts
-            )
+            self._connection = connect(self._url, name=f"writebehind-flusher {self.declaration.name}", **self._timeouts)
         return self._connection
 
     def _advance_progress(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
@@ -230,6 +228,6 @@ class Writer:
     def _record_letters(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
         places = [draft.place for draft in batch.letters]
         columns = [[partition for partition, _ in places], [offset for _, offset in places]]
-        params = [batch.topic, batch.topic_id, self._declaration.name, self._by, *pack(("int8", "int8"), columns)]
+        params = [batch.topic, batch.topic_id, self.declaration.name, self._by, *pack(("int8", "int8"), columns)]
         # Not prepared: in the pipeline of a batch that is refused it is skipped, and psycopg would keep its name.
         connection.execute(self._skip, params, prepare=False)

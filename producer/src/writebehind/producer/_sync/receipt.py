@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 class Receipt:
     """A write that is durable (or, with `wait="enqueued"`, on its way).
 
-    `version` orders all writes of the key: microseconds since the epoch. `partition` and `offset` say where the
-    record is; both
-    are -1 while that is not known, and for a write that went straight to the database.
+    `version` orders all writes of the key: microseconds since the epoch; 0 for a cache-aside entity, whose rows have
+    none. `partition` and `offset` say where the record is; both are -1 while that is not known, and for a write that
+    went straight to the database. That of a cache-aside or write-through entity has no topic ("").
     """
 
     entity: str
     key: str
     version: int
-    _write: Write = field(repr=False, compare=False)
-    _progress: Progress = field(repr=False, compare=False)
+    _write: Write | None = field(default=None, repr=False, compare=False)  # None: no record, the row was written
+    _progress: Progress | None = field(default=None, repr=False, compare=False)
 
     @property
     def topic(self) -> str:
-        return self._write.target.topic
+        return "" if self._write is None else self._write.target.topic
 
     @property
     def partition(self) -> int:
-        return self._write.partition
+        return -1 if self._write is None else self._write.partition
 
     @property
     def offset(self) -> int:
-        return self._write.offset
+        return -1 if self._write is None else self._write.offset
 
     def flushed(self, timeout_s: float = 30.0) -> bool:
         """Wait until the database has the write. False when it had not within `timeout_s` seconds.
@@ -44,4 +44,6 @@ class Receipt:
         Raises DatabaseDown when the database could not be asked, and NotApplied or Unknown when the write
         failed after all.
         """
+        if self._write is None or self._progress is None:
+            return True
         return self._progress.wait(self._write, timeout_s)

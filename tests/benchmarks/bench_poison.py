@@ -28,7 +28,7 @@ from .entities import BenchClean, BenchPoison
 from .flusher_process import Run, flush, reset_progress
 from .load import Load, create_topic, prefill_cache, prefill_kafka
 
-FOUND = re.compile(r"(\d+) records of a batch are refused, found with (\d+) statements")
+FOUND = re.compile(r"(\d+) records of a batch are refused, found with (\d+) tries \((\d+) statements\)")
 
 
 def main() -> int:
@@ -70,10 +70,11 @@ def measure(stack: Stack, records: int, one_in: int, rounds: int, say: Callable[
                 f"ratio {ratios[-1]:.2f}"
             )
         found = [tuple(map(int, pair)) for pair in FOUND.findall(log.read_text())]
-    letters, statements = (sum(column) for column in zip(*found, strict=True))
+    letters, tries, statements = (sum(column) for column in zip(*found, strict=True))
     return {
         "ratio_to_clean": round(statistics.median(ratios), 2),
-        "extra_statements_per_letter": round(statements / letters, 1),
+        "extra_statements_per_letter": round(statements / letters, 1),  # those of the savepoint among them
+        "tries_per_letter": round(tries / letters, 1),
         "letters": letters // rounds,
     }
 

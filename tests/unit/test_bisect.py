@@ -1,26 +1,36 @@
-"""Halving: which of many fail alone, and how many tries it takes to know."""
+"""Splitting: which of many fail alone, and how many tries it takes to know."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from writebehind.flusher.bisect import isolate
+from writebehind.flusher.bisect import Stretch, isolate
 
 
 class Trial:
-    """Things of which some are bad; counts what is tried."""
+    """Things of which some are bad; counts what is tried, and in how many calls."""
 
     def __init__(self, count: int, bad: set[int]) -> None:
         self.bad = bad
-        self.tried: list[tuple[int, int]] = []
+        self.tried: list[Stretch] = []
+        self.calls = 0
         self.found = isolate(count, self._passes)
 
-    def _passes(self, start: int, end: int) -> bool:
-        self.tried.append((start, end))
-        return not any(start <= one < end for one in self.bad)
+    def _passes(self, stretches: Sequence[Stretch]) -> list[bool]:
+        assert list(stretches) == sorted(stretches)
+        assert stretches
+        self.calls += 1
+        self.tried += stretches
+        return [self.bad.isdisjoint(range(start, end)) for start, end in stretches]
+
+
+def most(count: int) -> int:
+    """The tries that one bad thing in `count` may cost."""
+    return 2 * math.ceil(math.log2(count))
 
 
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
@@ -31,10 +41,26 @@ def test_exactly_the_bad_ones_are_found_each_tried_alone(case: tuple[int, set[in
     assert {(one, one + 1) for one in bad} <= set(trial.tried)
 
 
-@given(st.integers(2, 5000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))))
+@given(st.integers(2, 5000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1) | st.just(n - 1))))
 def test_one_bad_among_n_costs_at_most_two_tries_for_each_halving(case: tuple[int, int]) -> None:
     count, bad = case
-    assert len(Trial(count, {bad}).tried) <= 2 * math.ceil(math.log2(count))
+    trial = Trial(count, {bad})
+    assert len(trial.tried) <= most(count)
+    assert trial.calls <= math.ceil(math.log2(count) / 2) + 1
+
+
+@given(st.integers(2, 600).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=2))))
+def test_several_bad_ones_cost_little_more_each_than_one_in_their_share(case: tuple[int, set[int]]) -> None:
+    count, bad = case
+    trial = Trial(count, bad)
+    assert len(trial.tried) <= len(bad) * (most(math.ceil(count / len(bad)) + 1) + 4 + 16)
+
+
+@given(st.integers(1, 600))
+def test_if_all_are_bad_few_tries_are_spent_on_learning_that(count: int) -> None:
+    trial = Trial(count, set(range(count)))
+    assert trial.found == list(range(count))
+    assert len(trial.tried) <= 2 * count
 
 
 @given(st.integers(1, 200))

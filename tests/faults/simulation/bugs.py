@@ -98,16 +98,16 @@ BUGS = (
         "a failed batch is empty when tried again",
         FLUSHER + "attempt",
         "Attempts._judge",
-        "self._writer.disconnect()\n    verdict",
-        "self._writer.disconnect(); batch.rows.clear(); self.prepare(batch)\n    verdict",
+        "verdict = self._writer.triage(batch, error)",
+        "verdict = self._writer.triage(batch, error); batch.rows.clear(); self.prepare(batch)",
     ),
     Bug(
         "a failed batch counts twice when tried again",
         FLUSHER + "attempt",
         "Attempts._judge",
-        "self._writer.disconnect()\n    verdict",
-        "self._writer.disconnect(); batch.rows += batch.rows; batch.messages += batch.messages; self.prepare(batch)\n"
-        "    verdict",
+        "verdict = self._writer.triage(batch, error)",
+        "verdict = self._writer.triage(batch, error); batch.rows += batch.rows; batch.messages += batch.messages; "
+        "self.prepare(batch)",
     ),
     Bug(
         "settled before the commit",
@@ -137,7 +137,7 @@ BUGS = (
         "no row for a letter",
         FLUSHER + "database",
         "Writer._record_letters",
-        "connection.execute(self._skip, params)",
+        "connection.execute(self._skip, params, prepare=False)",
         "pass",
     ),
     Bug("one bad record drops its batch", FLUSHER + "batch", "Batch.refuse", "if index not in causes]", "if False]"),

@@ -19,7 +19,7 @@ from writebehind.shared.statement import Statements
 from .broker import Message
 from .client_ports import Outbox
 from .kafka_port import AdminPort, ConsumerPort, LetterProducerPort
-from .postgres_port import Connection
+from .postgres_port import Connection, TriesPort
 from .redis_port import RedisPort
 from .world import World
 
@@ -93,7 +93,7 @@ def installed(stage: Stage) -> Iterator[None]:
             },
             preflight: {"Statements": _statements},
             claims: {"connect": postgres, "Thread": _AtOnce},
-            database: {"connect": postgres, "pack": _unpacked},
+            database: {"connect": postgres, "pack": _unpacked, "Tries": TriesPort},
             rows: {"pack": _unpacked},
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},

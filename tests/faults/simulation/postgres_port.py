@@ -6,7 +6,7 @@ A statement is known by its text, so what is run is what the flusher made; one t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -177,3 +177,30 @@ class Connection:
 
     def _drop(self) -> None:
         self._end(commit=False)
+
+
+class TriesPort:
+    """Parts of a batch that are tried in a transaction; what a pipeline leaves to the server is done here."""
+
+    def __init__(self, connection: Connection, blame: Callable[[BaseException], None]) -> None:
+        self._connection = connection
+        self._blame = blame
+        self.count = self.statements = 0
+
+    def try_each(self, parts: Iterable[Callable[[], Sequence[tuple[bytes, Any]]]]) -> list[BaseException | None]:
+        return [self._try(part()) for part in parts]
+
+    def roll_back(self) -> None:
+        self._connection.execute("ROLLBACK")
+
+    def _try(self, commands: Sequence[tuple[bytes, Any]]) -> BaseException | None:
+        self._connection.execute("ROLLBACK TO attempt")
+        try:
+            for statement, params in commands:
+                self._connection.execute(statement, params)
+            self._connection.execute("RELEASE attempt")
+            self._connection.execute("SAVEPOINT attempt")
+        except psycopg.Error as error:
+            self._blame(error)
+            return error
+        return None

@@ -96,14 +96,14 @@ class Attempts:
 
     def _judge(self, batch: Batch, error: BaseException) -> Verdict:
         """POISON: the records at fault became letters, so come again at once. FENCED: see whether it was committed."""
-        self._writer.disconnect()
         verdict = self._writer.triage(batch, error)
         if verdict is Verdict.POISON:
             try:
+                self._writer.roll_back()
                 return self._refuse(batch)
             except Exception as second:  # noqa: BLE001  # judged like the first
-                self._writer.disconnect()
                 error, verdict = second, self._writer.triage(batch, second)
+        self._writer.disconnect()
         if verdict in (Verdict.TRANSIENT, Verdict.SYSTEMIC):
             self._report(verdict, error)
             raise Again(systemic=verdict is Verdict.SYSTEMIC) from error

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from writebehind.shared import utc
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Folded, fold
-from writebehind.shared.record import Row
 from writebehind.shared.statement import Statements
 
 from . import watchdog
@@ -22,6 +22,7 @@ from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
 from .rows import Rows
 from .triage import NotCommitted, Verdict, triage
+from .tries import Tries
 from .who import process
 
 CONNECT_TIMEOUT_S = 5
@@ -151,29 +152,28 @@ class Writer:
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
         tombstones = self._rows.tombstones(connection, batch.rows) if self.declaration.write_behind.deletes else {}
-        tries = itertools.count()
+        connection.execute("SAVEPOINT attempt", prepare=False)
 
-        def attempt(rows: Sequence[Row]) -> BaseException | None:
-            next(tries)
-            try:
-                folded = fold(self.declaration, rows, tombstones)
-                params = self.pack(folded)
-                with connection.pipeline():
-                    connection.execute("SAVEPOINT attempt", prepare=False)
-                    self._rows.apply(connection, folded, params)
-                    connection.execute("RELEASE attempt", prepare=False)
-            except Exception as error:
-                if triage(error, self._key_indexes, repeats=batch.streak.length) is not Verdict.POISON:
-                    raise
-                if connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
-                    connection.execute("ROLLBACK TO attempt", prepare=False)
-                return error
-            return None
+        def blame(error: BaseException) -> None:
+            if triage(error, self._key_indexes, repeats=batch.streak.length) is not Verdict.POISON:
+                raise error
 
-        refused = find_refused(self.declaration, batch.rows, attempt)
-        connection.execute("ROLLBACK")
+        tries = Tries(connection, blame)
+        refused = find_refused(
+            self.declaration,
+            batch.rows,
+            tombstones,
+            lambda parts: tries.try_each(partial(self._rows.commands, part) for part in parts),
+            one_by_one=batch.searched,
+        )
+        batch.searched = True
+        tries.roll_back()
         log.info(
-            "%s: %d records of a batch are refused, found with %d statements", batch.topic, len(refused), next(tries)
+            "%s: %d records of a batch are refused, found with %d tries (%d statements)",
+            batch.topic,
+            len(refused),
+            tries.count,
+            tries.statements,
         )
         return refused
 
@@ -192,6 +192,14 @@ class Writer:
         connection = self._connected()
         with watchdog.guard(connection, self._stall_timeout_s):
             return self._rows.select(connection, keys)
+
+    def roll_back(self) -> None:
+        """End the transaction of a batch that was refused. The connection is of use again; raises when it is not."""
+        connection = self._connection
+        spoilt = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        if connection is not None and connection.info.transaction_status in spoilt:
+            with watchdog.guard(connection, self._stall_timeout_s):
+                connection.execute("ROLLBACK")
 
     def disconnect(self) -> None:
         """Close the connection, which also rolls back what it had begun. The next write opens a new one."""
@@ -221,4 +229,5 @@ class Writer:
         places = [draft.place for draft in batch.letters]
         columns = [[partition for partition, _ in places], [offset for _, offset in places]]
         params = [batch.topic, batch.topic_id, self.declaration.name, self._by, *pack(("int8", "int8"), columns)]
-        connection.execute(self._skip, params)
+        # Not prepared: in the pipeline of a batch that is refused it is skipped, and psycopg would keep its name.
+        connection.execute(self._skip, params, prepare=False)

@@ -11,11 +11,12 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from psycopg.adapt import Dumper, PyFormat, Transformer
 from psycopg.pq import Format
 
 _OIDS = {"int8": (20, 1016), "timestamptz": (1184, 1185)}  # element, array
-_TEXT_OID, _TEXT_ARRAY_OID = 25, 1009  # of which the statement casts anything
+_TEXT_OID, _TEXT_ARRAY_OID = 25, 1009
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # Postgres counts microseconds from here
 
 
@@ -65,13 +66,14 @@ def _pack(type_: str, column: Sequence[Any]) -> Packed:
         return Packed(_eight_bytes(_microseconds(column), _OIDS[type_][0]), _OIDS[type_][1])
     if type_ == "text" and None not in column:
         return Packed(_texts(column), _TEXT_ARRAY_OID)
-    return _pack_by_psycopg(column)
+    return _pack_by_psycopg(type_, column)
 
 
-def _pack_by_psycopg(column: Sequence[Any]) -> Packed:
+def _pack_by_psycopg(type_: str, column: Sequence[Any]) -> Packed:
     values = list(column)
-    if values.count(None) == len(values):
-        return Packed(_eight_bytes(values, _TEXT_OID), _TEXT_ARRAY_OID)  # psycopg has no binary form for it
+    if values.count(None) == len(values):  # psycopg would take it for text
+        info = psycopg.adapters.types[type_]
+        return Packed(_eight_bytes(values, info.oid), info.array_oid)
     dumper = Transformer().get_dumper(values, PyFormat.BINARY)
     data = dumper.dump(values)
     if data is None:

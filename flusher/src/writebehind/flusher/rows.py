@@ -14,6 +14,8 @@ from writebehind.shared.statement import Statements
 
 from .packed import Packed, pack
 
+Command = tuple[bytes, Sequence[Packed]]  # a statement and its parameters
+
 
 class Rows:
     """What the flusher does to a table inside a transaction. Connections must be made by `database.connect`."""
@@ -37,18 +39,27 @@ class Rows:
     def apply(
         self, connection: psycopg.Connection[Any], folded: Folded, params: Sequence[Packed] | None = None
     ) -> None:
-        """Write folded records. `params`: what `pack` gave for them, if that is known already.
+        """Write folded records. `params`: what `pack` gave for them, if that is known already."""
+        for statement, packed in self.commands(folded, params):
+            connection.execute(statement, packed, prepare=True)
+
+    def commands(self, folded: Folded, params: Sequence[Packed] | None = None) -> list[Command]:
+        """What writes folded records, in this order. Raises when a value has no encoding.
 
         Deletes first: a patch of the same batch that is left after the fold is newer than its key's delete.
         """
+        commands: list[Command] = []
         if folded.deletes:
             bury = pack(("text", "int8"), self._statements.bury_params(folded))
-            connection.execute(self._statements.bury, bury, prepare=True)
             deletes = pack((*self._statements.key_types, "int8"), self._statements.delete_params(folded))
-            connection.execute(self._statements.delete, deletes, prepare=True)
-            connection.execute(self._statements.reset, deletes, prepare=True)
+            commands += [
+                (self._statements.bury, bury),
+                (self._statements.delete, deletes),
+                (self._statements.reset, deletes),
+            ]
         if folded.rows:
-            connection.execute(self._statements.merge, params or self.pack(folded), prepare=True)
+            commands.append((self._statements.merge, params or self.pack(folded)))
+        return commands
 
     def select(self, connection: psycopg.Connection[Any], keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Rows by key columns, as `Statements.select` gives them."""

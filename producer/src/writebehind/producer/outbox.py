@@ -159,8 +159,8 @@ def producer_config(settings: Settings) -> dict[str, object]:
         "client.id": "writebehind-producer",
         "acks": "all",
         "enable.idempotence": True,
-        # With more, a request that fails makes those behind it fail out of order; librdkafka then starts a new epoch, and
-        # writes again what the broker had already (librdkafka#4953: a broker killed under load doubled increments).
+        # With more, a request that fails makes those behind it fail out of order; librdkafka then starts a new epoch
+        # and writes again what the broker had already (librdkafka#4953: a broker killed under load doubled increments).
         "max.in.flight.requests.per.connection": 1,
         "partitioner": "murmur2_random",
         "allow.auto.create.topics": False,

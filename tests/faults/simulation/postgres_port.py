@@ -17,7 +17,7 @@ from . import statements
 from .database import Database, Transaction
 from .world import Process, World
 
-_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET CONSTRAINTS")
+_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "SET CONSTRAINTS", "SET LOCAL")
 _LOST = (psycopg.OperationalError, errors.AdminShutdown, errors.IdleInTransactionSessionTimeout)
 _FAILED: tuple[type[psycopg.Error], ...] = (
     *(errors.DeadlockDetected, errors.DiskFull, errors.ReadOnlySqlTransaction, errors.QueryCanceled),

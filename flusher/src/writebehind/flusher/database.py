@@ -151,6 +151,8 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
+        # Planned for a table that is empty or small a try would scan it, with all that the tries before it left dead.
+        connection.execute("SET LOCAL enable_seqscan = off")
         tombstones = self._rows.tombstones(connection, batch.rows) if self.declaration.write_behind.deletes else {}
         connection.execute("SAVEPOINT attempt", prepare=False)
 

@@ -80,9 +80,13 @@ def _cutter(folded: Folded, keys: Sequence[tuple[Any, ...]]) -> Callable[[Stretc
     def cut(stretch: Stretch) -> Folded:
         start, end = stretch
         rows, deletes = slice(row_at[start], row_at[end]), slice(delete_at[start], delete_at[end])
-        keys, values, versions = (
-            [column[rows] for column in columns] for columns in (folded.keys, folded.values, folded.versions)
-        )
+        keys, values, versions = (_sliced(part, rows) for part in (folded.keys, folded.values, folded.versions))
         return Folded(keys, values, versions, folded.deletes[deletes])
 
     return cut
+
+
+def _sliced(columns: Sequence[Sequence[Any]], rows: slice) -> list[Sequence[Any]]:
+    """A slice of each column; what was one column stays one, and is packed once."""
+    slices = {id(column): column[rows] for column in columns}
+    return [slices[id(column)] for column in columns]

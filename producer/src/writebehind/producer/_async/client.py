@@ -208,7 +208,7 @@ class AsyncClient:
         return failure
 
     def _receipt(self, write: Write) -> AsyncReceipt:
-        return AsyncReceipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
+        return AsyncReceipt(write, self._progress)
 
     def _failed_unattended(self, write: Write, failure: Exception) -> None:
         if self._state == "closed":

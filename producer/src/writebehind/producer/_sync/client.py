@@ -209,7 +209,7 @@ class Client:
         return failure
 
     def _receipt(self, write: Write) -> Receipt:
-        return Receipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
+        return Receipt(write, self._progress)
 
     def _failed_unattended(self, write: Write, failure: Exception) -> None:
         if self._state == "closed":

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,20 +10,42 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 
-@dataclass(frozen=True, slots=True)
 class Receipt:
-    """A write that is durable (or, with `wait="enqueued"`, on its way).
+    """A write that is durable (or, with `wait="enqueued"`, on its way)."""
 
-    `version` orders all writes of the key: microseconds since the epoch. `partition` and `offset` say where the
-    record is; both
-    are -1 while that is not known, and for a write that went straight to the database.
-    """
+    __slots__ = ("_progress", "_write")
 
-    entity: str
-    key: str
-    version: int
-    _write: Write = field(repr=False, compare=False)
-    _progress: Progress = field(repr=False, compare=False)
+    def __init__(self, write: Write, progress: Progress) -> None:
+        self._write = write
+        self._progress = progress
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(entity={self.entity!r}, key={self.key!r}, version={self.version})"
+
+    def __eq__(self, other: object) -> bool:
+        """Receipts of one write are equal."""
+        return isinstance(other, Receipt) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, int]:
+        return self.entity, self.key, self.version
+
+    @property
+    def entity(self) -> str:
+        return self._write.target.declaration.name
+
+    @property
+    def key(self) -> str:
+        """The text of the row's key, as on the topic."""
+        return self._write.key_text
+
+    @property
+    def version(self) -> int:
+        """Orders all writes of the key: microseconds since the epoch."""
+        return self._write.version
 
     @property
     def topic(self) -> str:
@@ -32,10 +53,12 @@ class Receipt:
 
     @property
     def partition(self) -> int:
+        """Where the record is; -1 while that is not known, negative too for a write that went straight to the database."""
         return self._write.partition
 
     @property
     def offset(self) -> int:
+        """Its place in the partition; -1 where `partition` is negative."""
         return self._write.offset
 
     def flushed(self, timeout_s: float = 30.0) -> bool:

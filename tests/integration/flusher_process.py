@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +74,22 @@ class Flusher:
         """Wait until it has checked everything and joins its group."""
         self.wait_log("INFO writebehind.flusher flushing ")
         return self
+
+    @property
+    def health_port(self) -> int:
+        """Where it serves its health, as soon as it does."""
+        self.wait_log("health and metrics at ")
+        found = re.search(r"health and metrics at http://127\.0\.0\.1:(\d+)\n", self.log)
+        assert found is not None
+        return int(found[1])
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of a path of its health server."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.health_port, timeout=TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
     def check(self) -> None:
         """Fail when it has ended without being asked to."""

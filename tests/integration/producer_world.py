@@ -118,7 +118,7 @@ class World:
 
 @contextmanager
 def world(
-    isolation: Isolation, entities: Sequence[type[Entity]] = ENTITIES, **settings: dict[str, Any]
+    isolation: Isolation, entities: Sequence[type[Entity]] = ENTITIES, *, ddl: str = DDL, **settings: dict[str, Any]
 ) -> Iterator[World]:
     """Create tables, bookkeeping and topics. `settings` are per group, such as producer={"timeout_s": 1}."""
     groups: dict[str, dict[str, Any]] = {
@@ -133,7 +133,7 @@ def world(
     for group, values in settings.items():
         groups[group] = {**groups.get(group, {}), **values}
     made = World(load_settings(**groups), dict(isolation.env))
-    for statement in DDL.split(";"):
+    for statement in ddl.split(";"):
         made.execute(statement)
     assert migrate(made.settings, Registry(entities)).problems == []
     yield made

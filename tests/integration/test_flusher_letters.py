@@ -14,7 +14,7 @@ from tests.faults.proxy import Moment
 from tests.integration.flusher_entities import Counter, Item, Sluggish, Strict, Town
 from tests.integration.flusher_letters import posted, put_bad, skipped
 from tests.integration.flusher_process import TIMEOUT_S
-from tests.integration.flusher_producer import client, pending, shown
+from tests.integration.flusher_producer import client, pending, settled, shown
 from tests.integration.flusher_world import World, world
 from tests.integration.test_flusher_kills import faulty
 from writebehind.embedded.isolation import Isolation
@@ -185,7 +185,7 @@ def test_what_is_newer_than_a_refused_write_stays_in_the_cache(writebehind_isola
         w.execute("ALTER TABLE counters ADD CONSTRAINT shy CHECK (note <> 'refused')")
         c.update(Counter, 1, note="before", high=1)
         flusher = f.flusher()
-        w.wait_flushed()
+        w.wait(lambda: settled(w, Counter, [1]), "the first write to be settled: the trap is for the next one")
         blocker = w.connect()
         trap = f.proxies["cache"].trap("EVALSHA", Moment.BEFORE_REQUEST, lambda: block(blocker))
         c.update(Counter, 1, note="refused", high=7)

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
+from tests.integration.flusher_process import wait_until
 from tests.integration.producer_world import Player, Through, Visit, World, world
 from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, ClientClosed, ConfigurationError, InvalidWrite, PartlyFailed
@@ -246,6 +247,11 @@ async def test_a_topic_that_does_not_exist_is_named(writebehind_isolated: Isolat
         assert here.entry(Through, "1") == {}
 
 
+def min_insync_replicas(admin: AdminClient, topic: str) -> str:
+    [told] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+    return str(told.result()["min.insync.replicas"].value)
+
+
 async def test_a_topic_whose_replicas_can_never_suffice_is_refused(here: World) -> None:
     admin = AdminClient({"bootstrap.servers": here.settings.kafka.bootstrap_servers})
     entry = ConfigEntry("min.insync.replicas", "2", incremental_operation=AlterConfigOpType.SET)
@@ -253,6 +259,7 @@ async def test_a_topic_whose_replicas_can_never_suffice_is_refused(here: World) 
         [ConfigResource(ResourceType.TOPIC, here.topic(Player), incremental_configs=[entry])]
     ).values():
         future.result()
+    wait_until(lambda: min_insync_replicas(admin, here.topic(Player)) == "2", "the broker to know its new setting")
     async with AsyncClient.open(here.settings) as client:
         with pytest.raises(ConfigurationError, match=r"min\.insync\.replicas=2 and has 1 replicas"):
             await client.update(Player, 1, name="x")

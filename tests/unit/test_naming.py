@@ -9,6 +9,7 @@ from writebehind.shared import naming
 
 def test_names_are_as_documented() -> None:
     assert naming.cache_key("wb", "player", "7") == "wb:{player:7}"
+    assert naming.cache_keys("wb", "player", ["7", "8"]) == ["wb:{player:7}", "wb:{player:8}"]
     assert naming.topic("writebehind.", "player") == "writebehind.player"
     assert naming.dead_letter_topic("writebehind.player") == "writebehind.player.dlq"
     assert naming.join_key(["a", "b"]) == "a|b"

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import AdminClient
 
-from writebehind.shared import naming
+from writebehind.shared import naming, telemetry
 from writebehind.shared.record import Codec
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings, kafka_client_config
@@ -25,25 +25,39 @@ from writebehind.shared.settings import Settings, kafka_client_config
 from .batch import Limits
 from .claims import Claims, Place
 from .database import Writer
+from .health import Health
+from .health_server import serving
+from .invalidations import Invalidations
 from .lane import Backoff, Lane, Outcome
 from .letterbox import Letterbox
 from .loop import Loop, Route
+from .measures import Measures
 from .membership import Membership
 from .preflight import Prepared, preflight
 from .settle import Settler
+from .telemetry import Telemetry
 from .who import process
 
 log = logging.getLogger("writebehind.flusher")
 
 DRAIN_S = 5.0  # how long a revoked partition waits for its batch; the session time-out must be longer
 FETCH_MAX = 5_000  # records per consume call
+IDLE_S = 0.2  # between two looks at whether to stop, when there is nothing to flush
 
 
 class App:
-    """One flusher process: a consumer and its lanes."""
+    """One flusher process: a consumer and its lanes, and beside them the invalidations of direct entities."""
 
-    def __init__(self, settings: Settings, prepared: dict[str, Prepared]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prepared: dict[str, Prepared],
+        measures: Measures | None = None,
+        *,
+        invalidates: bool = False,
+    ) -> None:
         self._settings = settings
+        self._measures = measures or Measures()
         self._letterbox = Letterbox(settings)
         routes = {naming.topic(settings.kafka.topic_prefix, name): self._route(one) for name, one in prepared.items()}
         self._routes = routes
@@ -55,21 +69,33 @@ class App:
             stall_timeout_s=settings.database.stall_timeout_s,
         )
         self._membership = Membership(
-            Consumer(consumer_config(settings), logger=log), claims, list(routes), self._on_gone
+            Consumer(consumer_config(settings), logger=log), claims, list(routes), self._on_gone, self._measures
         )
         self._loop = Loop(routes, self._membership, fetch_max=FETCH_MAX)
         self._lanes = [lane for route in routes.values() for lane in route.lanes]
+        self._invalidations = Invalidations(settings) if invalidates else None
+        self.health = Health(self._membership, self._lanes, liveness_timeout_s=settings.flusher.liveness_timeout_s)
+        self._measures.watch(telemetry.STOPPED, self.health.stopped)
 
     def run(self, stopping: threading.Event) -> None:
         """Flush until told to stop. Raises what must end the process."""
         parent = multiprocessing.parent_process()
         for lane in self._lanes:
             lane.start()
-        self._membership.join()
-        log.info("flushing %s", ", ".join(sorted(self._routes)))
+        if self._routes:
+            self._membership.join()
+        if self._invalidations is not None:
+            self._invalidations.start()
+        log.info("flushing %s", ", ".join(sorted(self._routes)) or "nothing; only invalidations are carried out")
         try:
             while not stopping.is_set() and (parent is None or parent.is_alive()):
-                self._loop.step()
+                if self._routes:
+                    self._loop.step()
+                else:
+                    stopping.wait(IDLE_S)
+                if self._invalidations is not None and self._invalidations.failure is not None:
+                    raise self._invalidations.failure
+                self.health.beat()
         finally:
             self._stop()
 
@@ -77,8 +103,11 @@ class App:
         # A batch that is in the database is finished, one that waits is abandoned; the next owner reads it again.
         deadline = time.monotonic() + self._settings.flusher.shutdown_timeout_s / 2
         log.info("stopping")
+        self.health.stopping = True
         finished = [lane.stop(max(0.1, deadline - time.monotonic())) for lane in self._lanes]
         self._loop.step_outcomes()
+        if self._invalidations is not None:
+            self._invalidations.stop(max(0.1, deadline - time.monotonic()))
         log.info("leaving the group")
         self._membership.leave()
         log.info("stopped%s", "" if all(finished) else "; a batch was abandoned and will be read again")
@@ -108,7 +137,7 @@ class App:
             )
             settler = Settler(declaration, settings.cache, writer.select, prepared.slots)
             return Lane(
-                declaration, topic, writer, settler, self._letterbox, limits, backoff, on_outcome=self._on_outcome
+                topic, writer, settler, self._letterbox, limits, backoff, self._measures, on_outcome=self._on_outcome
             )
 
         return Route(declaration, Codec(declaration), [lane() for _ in range(settings.flusher.connections)])
@@ -167,12 +196,18 @@ def run(settings: Settings, registry: Registry) -> int:
     prepared = preflight(settings, registry)
     _tune_interpreter()
     stopping = threading.Event()
-    with _signals(stopping, settings.flusher.shutdown_timeout_s):
-        try:
-            App(settings, prepared).run(stopping)
-        except Exception:
-            log.exception("ended by an unexpected error; nothing was skipped")
-            return 1
+    address = settings.flusher.health_address
+    with (
+        _signals(stopping, settings.flusher.shutdown_timeout_s),
+        Telemetry.open(os.environ, prometheus=address != "off") as told,
+    ):
+        app = App(settings, prepared, Measures(told.meter), invalidates=bool(registry.direct))
+        with serving(address, app.health, told.prometheus_text):
+            try:
+                app.run(stopping)
+            except Exception:
+                log.exception("ended by an unexpected error; nothing was skipped")
+                return 1
     return 0
 
 

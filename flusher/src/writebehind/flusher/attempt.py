@@ -13,13 +13,13 @@ import psycopg
 from confluent_kafka import KafkaException
 
 from writebehind.shared import naming
-from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Folded, fold
 from writebehind.shared.record import KEYS
 
 from .batch import Batch
 from .database import Writer
 from .letterbox import Draft, Letterbox, NotPosted, now, refused
+from .measures import Measures
 from .settle import Refused, Settler
 from .triage import Verdict
 
@@ -41,20 +41,21 @@ class Attempts:
 
     def __init__(
         self,
-        declaration: Declaration,
         topic: str,
         writer: Writer,
         settler: Settler,
         letterbox: Letterbox,
+        measures: Measures,
         stopping: threading.Event,
     ) -> None:
-        self._declaration = declaration
+        self._declaration = writer.declaration
         self._topic = topic
         self._writer = writer
         self._settler = settler
         self._letterbox = letterbox
+        self._measures = measures
         self._stopping = stopping
-        self._trouble: str | None = None  # what was reported last, and when: not with every attempt
+        self.trouble: str | None = None  # what was reported last, and when: not with every attempt
         self._told_at = 0.0
 
     def prepare(self, batch: Batch) -> None:
@@ -139,7 +140,7 @@ class Attempts:
         )
 
     def _settle(self, batch: Batch, folded: Folded) -> None:
-        self._trouble = None
+        self.trouble = None
         self._settler.put(folded.settlement)
         if batch.letters:
             declaration = self._declaration
@@ -166,9 +167,10 @@ class Attempts:
 
     def _report(self, verdict: Verdict, error: BaseException) -> None:
         what = str(error) if isinstance(error, NotPosted) else getattr(error, "sqlstate", None) or type(error).__name__
-        if what == self._trouble and time.monotonic() < self._told_at + REMIND_S:
+        self._measures.retry(self._topic, "broker" if isinstance(error, NotPosted) else verdict)
+        if what == self.trouble and time.monotonic() < self._told_at + REMIND_S:
             return
-        self._trouble, self._told_at = what, time.monotonic()
+        self.trouble, self._told_at = what, time.monotonic()
         if verdict is Verdict.SYSTEMIC:
             log.error(
                 "%s: the database refuses every batch (%s). Nothing is lost or skipped: mend it, and it goes on",

@@ -16,6 +16,7 @@ from writebehind.shared.registry import Registry, load
 from writebehind.shared.settings import Settings, load_settings
 
 from . import progress_command
+from .audit.cli import audit, whereis
 from .letters.cli import app as letters
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(letters, name="letters")
 app.add_typer(progress_command.app, name="progress")
+app.command("audit")(audit)
+app.command("whereis")(whereis)
 
 WATCH_INTERVAL_S = 2.0
 
@@ -107,6 +110,22 @@ def migrate(
         for problem, fix in report.problems:
             print(f"problem: {problem}\n    to mend it: {fix}", file=sys.stderr)
     raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command()
+def invalidate(
+    entity: Annotated[str, typer.Argument(help="The entity's name, such as player.")],
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys; the parts of a composite one as a|b.")] = None,
+    where: Annotated[str | None, typer.Option(help="An SQL condition on the table, instead of keys.")] = None,
+    entities: Entities = None,
+    as_json: Json = False,
+) -> None:
+    """Forget cache entries of rows that were changed by hand (cache-aside and write-through)."""
+    from .invalidate_command import invalidate as run
+
+    settings, registry = _prepare(entities)
+    count = run(settings, registry[entity], keys or [], where)
+    print(json.dumps({"entity": entity, "invalidated": count}) if as_json else f"{count} entries of {entity} forgotten")
 
 
 @app.command()

@@ -68,7 +68,7 @@ class Writer:
         stall_timeout_s: float,
         key_indexes: Collection[tuple[str, str]] | None = None,
     ) -> None:
-        self._declaration = declaration
+        self.declaration = declaration
         self._key_indexes = key_indexes
         self._stall_timeout_s = stall_timeout_s
         self._rows = Rows(declaration, statements)
@@ -127,7 +127,7 @@ class Writer:
         else:
             connection.execute("BEGIN")
             self._advance_progress(connection, batch)
-            folded = fold(self._declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
+            folded = fold(self.declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
             self._rows.apply(connection, folded)
             if batch.letters:
                 self._record_letters(connection, batch)
@@ -150,13 +150,13 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        tombstones = self._rows.tombstones(connection, batch.rows) if self._declaration.write_behind.deletes else {}
+        tombstones = self._rows.tombstones(connection, batch.rows) if self.declaration.write_behind.deletes else {}
         tries = itertools.count()
 
         def attempt(rows: Sequence[Row]) -> BaseException | None:
             next(tries)
             try:
-                folded = fold(self._declaration, rows, tombstones)
+                folded = fold(self.declaration, rows, tombstones)
                 params = self.pack(folded)
                 with connection.pipeline():
                     connection.execute("SAVEPOINT attempt", prepare=False)
@@ -170,7 +170,7 @@ class Writer:
                 return error
             return None
 
-        refused = find_refused(self._declaration, batch.rows, attempt)
+        refused = find_refused(self.declaration, batch.rows, attempt)
         connection.execute("ROLLBACK")
         log.info(
             "%s: %d records of a batch are refused, found with %d statements", batch.topic, len(refused), next(tries)
@@ -201,9 +201,7 @@ class Writer:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = connect(
-                self._url, name=f"writebehind-flusher {self._declaration.name}", **self._timeouts
-            )
+            self._connection = connect(self._url, name=f"writebehind-flusher {self.declaration.name}", **self._timeouts)
         return self._connection
 
     def _advance_progress(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
@@ -222,5 +220,5 @@ class Writer:
     def _record_letters(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
         places = [draft.place for draft in batch.letters]
         columns = [[partition for partition, _ in places], [offset for _, offset in places]]
-        params = [batch.topic, batch.topic_id, self._declaration.name, self._by, *pack(("int8", "int8"), columns)]
+        params = [batch.topic, batch.topic_id, self.declaration.name, self._by, *pack(("int8", "int8"), columns)]
         connection.execute(self._skip, params)

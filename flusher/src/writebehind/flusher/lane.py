@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import tenacity
 
-from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import key_getter
 
 from .attempt import Again, Attempts
 from .batch import Batch, Buffer, Limits
 from .database import Writer
 from .letterbox import Letterbox
+from .measures import Measures
 from .settle import Settler
 from .triage import Verdict
 
@@ -51,27 +51,28 @@ class Lane:
 
     def __init__(
         self,
-        declaration: Declaration,
         topic: str,
         writer: Writer,
         settler: Settler,
         letterbox: Letterbox,
         limits: Limits,
         backoff: Backoff,
+        measures: Measures,
         *,
         on_outcome: Callable[[Outcome], None],
     ) -> None:
-        self.declaration = declaration
+        self.declaration = declaration = writer.declaration
         self.topic = topic
         self._writer = writer
         self._settler = settler
         self._stopping = threading.Event()
-        self._attempts = Attempts(declaration, topic, writer, settler, letterbox, self._stopping)
+        self._attempts = Attempts(topic, writer, settler, letterbox, measures, self._stopping)
         self.buffer = Buffer(topic, limits, key_getter(declaration))
         self.backing_off = False
         self.refused = False  # waits until somebody mends a table or a privilege
         self.paused = False  # kept by the loop: whether the lane's partitions are paused
         self._backoff = backoff
+        self._measures = measures
         self._on_outcome = on_outcome
         self._inbox: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name=f"lane {declaration.name}", daemon=True)
@@ -95,6 +96,11 @@ class Lane:
     def idle(self) -> bool:
         """Nothing waits and nothing is being written."""
         return self._submitted == self._concluded
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the batch from being written: a SQLSTATE or an error's name."""
+        return self._attempts.trouble
 
     def prepare(self, batch: Batch) -> None:
         """Fold and pack in the loop's thread, while the lane's batch before is in the database."""
@@ -151,7 +157,10 @@ class Lane:
 
     def _note_wait(self, state: tenacity.RetryCallState) -> None:
         self.backing_off = True
-        self.refused = _is_systemic(state)
+        refused = _is_systemic(state)
+        if refused and not self.refused:
+            self._measures.stop(self.topic, "systemic")
+        self.refused = refused
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds until the next attempt: random and growing; the longest at once when somebody has to act first."""

@@ -17,6 +17,7 @@ from .batch import Span
 from .changes import Changes
 from .claims import Claim, ClaimFailed, Claims, Place
 from .gap import Progress, resolution
+from .measures import Measures
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -42,12 +43,18 @@ class Membership:
     """
 
     def __init__(
-        self, consumer: Consumer, claims: Claims, topics: Sequence[str], on_gone: Callable[[set[Place], bool], None]
+        self,
+        consumer: Consumer,
+        claims: Claims,
+        topics: Sequence[str],
+        on_gone: Callable[[set[Place], bool], None],
+        measures: Measures,
     ) -> None:
         self._consumer = consumer
         self._claims = claims
         self._topics = list(topics)
         self._on_gone = on_gone
+        self._measures = measures
         self.owned: dict[Place, Owned] = {}
         self.stopped: dict[Place, str] = {}
         self._unclaimed: dict[Place, float] = {}  # assigned but not claimed yet, with the time of the next attempt
@@ -57,11 +64,13 @@ class Membership:
         self._stopped_epochs: dict[Place, int] = {}  # of the progress rows of what is stopped
         self._failure: BaseException | None = None
         self._now = 0.0
+        self.is_member = False  # read by other threads
+        self.has_joined = False
 
     def join(self) -> None:
         """Subscribe; partitions arrive while the consumer is polled."""
         self._consumer.subscribe(
-            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     def leave(self) -> None:
@@ -140,13 +149,17 @@ class Membership:
 
     def stop(self, place: Place, reason: str, *, drop: bool = True) -> None:
         """Stop a partition, loudly, without moving its offset. `drop`: also forget what of it waits for a batch."""
-        log.error("%s. The partition is stopped; nothing was skipped", reason)
+        self._tell_stop(place, reason)
         owned = self.owned.pop(place, None)
         self.stopped[place] = reason
         self._stopped_epochs[place] = owned.epoch if owned is not None else 0
         if drop:
             self._on_gone({place}, False)
         self.pause([place])
+
+    def _tell_stop(self, place: Place, reason: str) -> None:
+        log.error("%s. The partition is stopped; nothing was skipped", reason)
+        self._measures.stop(place[0], "partition")
 
     def stop_at_gap(self, place: Place, expected: int, offsets: Sequence[int]) -> None:
         """The broker left out records: nobody produces here with transactions, so they are lost."""
@@ -178,6 +191,7 @@ class Membership:
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [(tp.topic, tp.partition) for tp in partitions]
         log.info("assigned %s", places)
+        self.is_member = self.has_joined = True
         try:
             self._claim(places, assign=True)
         except BaseException as error:  # noqa: BLE001  # raised by `maintain`; an error out of a callback surfaces anywhere
@@ -195,6 +209,10 @@ class Membership:
         except BaseException as error:  # noqa: BLE001  # raised by `maintain`; an error out of a callback surfaces anywhere
             self._failure = error
 
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.is_member = False
+        self._on_revoke(consumer, partitions)
+
     def _claim(self, places: Sequence[Place], *, assign: bool) -> None:
         """Claim partitions and start fetching them. What cannot be claimed now stays paused and is tried again."""
         claims: list[Claim] = []
@@ -208,7 +226,7 @@ class Membership:
                     claims.append(answer)
                 else:
                     self.stopped[place], self._stopped_epochs[place] = answer.reason, answer.epoch
-                    log.error("%s. The partition is stopped; nothing was skipped", answer.reason)
+                    self._tell_stop(place, answer.reason)
         except ClaimFailed as error:
             log.warning("cannot claim partitions: %s; trying again", error)
         self._unclaimed.update(dict.fromkeys(waiting, self._now + RETRY_CLAIM_S))

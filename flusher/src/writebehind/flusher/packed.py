@@ -47,8 +47,15 @@ class PackedDumper(Dumper):
 
 
 def pack(types: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Packed]:
-    """Pack columns as arrays of the element types given. Raises what encoding a value raises: the data is at fault."""
-    return [_pack(type_, column) for type_, column in zip(types, columns, strict=True)]
+    """Pack columns as arrays of the element types given. Raises what encoding a value raises: the data is at fault.
+
+    A column that comes again, as the versions of fields that are always written together do, is packed once.
+    """
+    packed: dict[tuple[str, int], Packed] = {}
+    for type_, column in zip(types, columns, strict=True):
+        if (type_, id(column)) not in packed:
+            packed[type_, id(column)] = _pack(type_, column)
+    return [packed[type_, id(column)] for type_, column in zip(types, columns, strict=True)]
 
 
 def _pack(type_: str, column: Sequence[Any]) -> Packed:
@@ -56,6 +63,8 @@ def _pack(type_: str, column: Sequence[Any]) -> Packed:
         return Packed(_eight_bytes(column, _OIDS[type_][0]), _OIDS[type_][1])
     if type_ == "timestamptz":
         return Packed(_eight_bytes(_microseconds(column), _OIDS[type_][0]), _OIDS[type_][1])
+    if type_ == "text" and None not in column:
+        return Packed(_texts(column), _TEXT_ARRAY_OID)
     return _pack_by_psycopg(column)
 
 
@@ -70,13 +79,36 @@ def _pack_by_psycopg(column: Sequence[Any]) -> Packed:
     return Packed(bytes(data), dumper.oid)
 
 
+class _Sizes(dict[int, bytes]):
+    """The size that stands before an element, looked up rather than packed for each."""
+
+    def __missing__(self, size: int) -> bytes:
+        return struct.pack("!i", size)
+
+
+_SIZES = _Sizes({size: struct.pack("!i", size) for size in range(1024)})
+
+
+def _texts(column: Sequence[str]) -> bytes:
+    if not column:
+        return _eight_bytes((), _TEXT_OID)
+    sizes, encoded = _SIZES, [text.encode() for text in column]
+    return _header(len(column), _TEXT_OID) + b"".join([sizes[len(text)] + text for text in encoded])
+
+
+def _header(count: int, element_oid: int) -> bytes:
+    """Dimensions, has-nulls, element type, length, lower bound.
+
+    Per element follow its size (-1: NULL) and its value.
+    """
+    return struct.pack("!iiIii", 1, 1, element_oid, count, 1)
+
+
 def _eight_bytes(column: Sequence[int | None], element_oid: int) -> bytes:
-    # Layout: dimensions, has-nulls, element type, length, lower bound; then per element its size (-1: NULL)
-    # and its value.
     count = len(column)
     if count == 0:
         return struct.pack("!iiI", 0, 0, element_oid)
-    header = struct.pack("!iiIii", 1, 1, element_oid, count, 1)
+    header = _header(count, element_oid)
     if None not in column:
         flat: list[Any] = [8] * (2 * count)
         flat[1::2] = column

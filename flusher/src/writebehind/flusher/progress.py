@@ -54,6 +54,16 @@ class Ledger:
         ids = self._topic_ids({topic for topic, _ in rows})
         return [Standing(*place, stored, self._log(place, ids)) for place, stored in rows.items()]
 
+    def topic(self, topic: str) -> list[Standing]:
+        """Every partition that the topic has or had, in order. Empty when there never was such a topic."""
+        with self._database() as connection:
+            rows = self._rows(connection, sql.SQL("WHERE topic = {}").format(topic))
+        ids = self._topic_ids({topic})
+        with self._broker.told(poll=self._consumer.poll):
+            known = self._consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions if ids else {}
+        numbers = sorted({number for _, number in rows} | set(known))
+        return [Standing(topic, n, rows.get((topic, n)), self._log((topic, n), ids)) for n in numbers]
+
     def standing(self, topic: str, partition: int) -> Standing:
         """One partition."""
         with self._database() as connection:

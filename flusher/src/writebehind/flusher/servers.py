@@ -32,11 +32,17 @@ def database(settings: DatabaseSettings, name: str) -> Iterator[psycopg.Connecti
             f"the database cannot be reached ({error.sqlstate or type(error).__name__}): check "
             "WRITEBEHIND_DATABASE__URL and whether the server runs"
         ) from None
+    with database_told(settings), connection:
+        for timeout, seconds in timeouts.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (timeout, f"{int(seconds * 1000)}ms"))
+        yield connection
+
+
+@contextmanager
+def database_told(settings: DatabaseSettings) -> Iterator[None]:
+    """Turn what the database says into a ConfigurationError."""
     try:
-        with connection:
-            for timeout, seconds in timeouts.items():
-                connection.execute("SELECT set_config(%s, %s, false)", (timeout, f"{int(seconds * 1000)}ms"))
-            yield connection
+        yield
     except psycopg.errors.UndefinedTable:
         raise ConfigurationError(
             f"there are no bookkeeping tables in schema {settings.schema_}: run `writebehind migrate`"

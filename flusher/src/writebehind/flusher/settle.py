@@ -186,7 +186,7 @@ class Settler:
         return True, fields, versions
 
     def _entries(self, texts: Sequence[str]) -> list[str]:
-        return [naming.cache_key(self._prefix, self._declaration.name, text) for text in texts]
+        return naming.cache_keys(self._prefix, self._declaration.name, texts)
 
     def _call(self, call: Call) -> Any:
         try:

@@ -48,10 +48,20 @@ def supervise(settings: Settings) -> int:
 
 
 def _alone(settings: Settings, number: int) -> Settings:
-    """The settings of one worker. Two members of a group must not have the same name."""
+    """The settings of one worker: two members of a group must not have the same name, nor two servers one port."""
     name = settings.flusher.instance_id
-    own = {"workers": 1, "instance_id": None if name is None else f"{name}-{number}"}
+    own = {
+        "workers": 1,
+        "instance_id": None if name is None else f"{name}-{number}",
+        "health_address": _own_address(settings.flusher.health_address, number),
+    }
     return settings.model_copy(update={"flusher": settings.flusher.model_copy(update=own)})
+
+
+def _own_address(address: str, number: int) -> str:
+    """Each worker answers for itself, at the port after that of the one before."""
+    host, _, port = address.rpartition(":")
+    return address if port in ("off", "0") else f"{host}:{int(port) + number}"
 
 
 def _work(settings: Settings) -> None:

@@ -23,6 +23,8 @@ from writebehind.shared.errors import (
     InvalidWrite,
     NotApplied,
     PartlyFailed,
+    Refused,
+    RowMissing,
     Shed,
     Unknown,
     WritebehindError,
@@ -63,6 +65,8 @@ __all__ = [
     # errors
     "WritebehindError",
     "InvalidWrite",
+    "Refused",
+    "RowMissing",
     "ConfigurationError",
     "DeclarationError",
     "NotApplied",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 FIELD = "#"
+CLEAN = 34  # the length of a text without pending writes, marks and lease
 
 _HEADER = re.compile(r"(\d{16}) (\d{16})([pcnPCN])(\d*)((?: \S+)*)")
 
@@ -20,7 +21,8 @@ _HEADER = re.compile(r"(\d{16}) (\d{16})([pcnPCN])(\d*)((?: \S+)*)")
 class Bookkeeping:
     """One entry's. Marks and sums by the short name of their field, see `short_names`.
 
-    `lease` is the token of the reader who may fill, and when it was given.
+    `lease` is the token of the reader who may fill, and when it was given; `intents` are the writers of a
+    cache-aside or write-through entry that are under way (`lua/direct.lua`).
     """
 
     version: int
@@ -33,6 +35,7 @@ class Bookkeeping:
     sums: Mapping[str, str]
     deleted_at: int | None
     lease: str | None
+    intents: int = 0
 
     @property
     def present(self) -> bool:
@@ -62,6 +65,7 @@ def read(header: str) -> Bookkeeping:
     marks: dict[str, int] = {}
     sums: dict[str, str] = {}
     deleted_at = lease = None
+    intents = 0
     for part in parts.split():
         match part[0]:
             case "=":
@@ -72,8 +76,10 @@ def read(header: str) -> Bookkeeping:
                 sums[part[1:4]] = part[4:]
             case "d":
                 deleted_at = int(part[1:])
-            case "u":
-                pass  # an undo's taint, which healing keeps
+            case "i" | "j":
+                intents += 1
+            case "u" | "x":
+                pass  # an undo's taint, which healing keeps; when to recompute early
             case _:
                 lease = part[1:]
     holds = flag.lower()
@@ -88,6 +94,7 @@ def read(header: str) -> Bookkeeping:
         sums=sums,
         deleted_at=deleted_at,
         lease=lease,
+        intents=intents,
     )
 
 

@@ -2,6 +2,8 @@
 
     WritebehindError
     ├── InvalidWrite        fix the data: nothing was written anywhere
+    ├── Refused             fix the data: the database does not allow the write; nothing was written anywhere
+    │   └── RowMissing      the same: there is no such row to update; create it
     ├── ConfigurationError  fix the declaration, the settings, the table or a server's configuration
     │   └── DeclarationError
     ├── NotApplied          try again later: the write was not applied, and the cache no longer shows it
@@ -37,6 +39,22 @@ class InvalidWrite(WritebehindError, ValueError):
         self.rule = rule
         place = entity if field is None else f"{entity}.{field}"
         super().__init__(f"{place}: {rule} (got {value_class})")
+
+
+class Refused(WritebehindError):
+    """The database does not allow the write of a cache-aside or write-through entity; nothing was written anywhere.
+
+    `sqlstate` and `constraint` say which rule was broken, as far as the database tells (never the row's values).
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None, constraint: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+        super().__init__(message)
+
+
+class RowMissing(Refused):
+    """There is no row of this key to update: `create` it."""
 
 
 class ConfigurationError(WritebehindError):

@@ -248,21 +248,26 @@ def _to_columns(declaration: Declaration, rows: Sequence[Row], groups: Mapping[i
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     width = len(declaration.keys)
     keys, values = columns[KEYS : KEYS + width], columns[KEYS + width :]
-    versions = _version_columns(declaration, columns[VERSION], columns[MASK])
-    for index, group in groups.items():
-        if group.versions is not None:
-            for column, version in zip(versions, group.versions, strict=True):
-                column[index] = version
-    return Folded(keys, values, list(versions), [], _settlement(declaration, keys, columns, groups))
+    versions = _version_columns(declaration, columns[VERSION], columns[MASK], groups)
+    return Folded(keys, values, versions, [], _settlement(declaration, keys, columns, groups))
 
 
-def _version_columns(declaration: Declaration, versions: Sequence[int], masks: Sequence[int]) -> list[list[int | None]]:
-    if masks.count(masks[0]) == len(masks):
-        return [list(versions) if masks[0] & c.bit else [None] * len(versions) for c in declaration.versioned]
-    return [
+def _version_columns(
+    declaration: Declaration, versions: Sequence[int], masks: Sequence[int], groups: Mapping[int, Group]
+) -> list[Sequence[int | None]]:
+    own = {index: group.versions for index, group in groups.items() if group.versions is not None}
+    if not own and masks.count(masks[0]) == len(masks):
+        # One column for all fields, which is then packed once. A group without versions has those of its row.
+        absent = [None] * len(versions)
+        return [versions if masks[0] & c.bit else absent for c in declaration.versioned]
+    columns = [
         [version if mask & c.bit else None for version, mask in zip(versions, masks, strict=True)]
         for c in declaration.versioned
     ]
+    for index, fields in own.items():
+        for column, version in zip(columns, fields, strict=True):
+            column[index] = version
+    return list(columns)
 
 
 def _settlement(

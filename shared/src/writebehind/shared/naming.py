@@ -34,6 +34,12 @@ def cache_key(prefix: str, entity: str, key_text: str) -> str:
     return f"{prefix}:{{{entity}:{key_text}}}"
 
 
+def cache_keys(prefix: str, entity: str, key_texts: Sequence[str]) -> list[str]:
+    """The same for many keys of one entity, without a call for each."""
+    start = f"{prefix}:{{{entity}:"
+    return [f"{start}{key_text}}}" for key_text in key_texts]
+
+
 def topic(prefix: str, entity: str) -> str:
     """The topic that carries an entity's writes."""
     return f"{prefix}{entity}"

@@ -32,14 +32,15 @@ class Script:
     sha: str
 
     @classmethod
-    def read(cls, name: str) -> Script:
+    def read(cls, *parts: str) -> Script:
+        """A script made of these files of `lua/`."""
         folder = files("writebehind.shared") / "lua"
-        text = "\n".join((folder / f"{part}.lua").read_text() for part in ("decimal", "entry", name))
+        text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 WRITE, UNDO, LEASE, FILL, SETTLE, HEAL = (
-    Script.read(name) for name in ("write", "undo", "lease", "fill", "settle", "heal")
+    Script.read("decimal", "entry", name) for name in ("write", "undo", "lease", "fill", "settle", "heal")
 )
 
 

@@ -131,6 +131,21 @@ class CacheSettings(_Part):
     breaker_open_s: float = Field(1.0, gt=0, description="how long an open breaker leaves the cache alone, in seconds")
     connections_max: int = Field(16, ge=1, description="connections per client")
     lease_s: float = Field(2.0, gt=0, description="how long a reader may take to fill an entry, in seconds")
+    budget_s: float = Field(
+        0.05,
+        gt=0,
+        description="longest answer when a cache-aside or write-through entity is read or written, in seconds; beyond "
+        "it such calls do without the cache for breaker_open_s",
+    )
+    load_wait_s: float = Field(
+        0.25,
+        ge=0,
+        description="how long a reader of such an entity waits for another one that loads the same entry, before it "
+        "reads the row itself, in seconds",
+    )
+    patch_bytes_max: int = Field(
+        1_048_576, ge=1024, description="largest patch of a cache-aside or write-through entity, in bytes"
+    )
 
 
 class ProducerSettings(_Part):
@@ -178,6 +193,23 @@ class FlusherSettings(_Part):
     session_timeout_s: float = Field(
         45.0, ge=6, le=300, description="silence after which the group gives our partitions away, in seconds"
     )
+
+    health_address: str = Field(
+        "127.0.0.1:0",
+        pattern=r"^(off|[A-Za-z0-9.-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5})$",
+        description="where /livez, /readyz, /startupz and /metrics are served, host:port; port 0 is any free one, "
+        "which the log names; worker n has the n-th port after it; off serves nothing",
+    )
+    liveness_timeout_s: float = Field(
+        60.0, ge=1, description="how long the loop may take to come round before /livez fails, in seconds"
+    )
+
+    @model_validator(mode="after")
+    def _ports(self) -> Self:
+        port = self.health_address.rpartition(":")[2]
+        if port != "off" and int(port) + self.workers - 1 > 65_535:
+            raise ValueError(f"health_address: there is no port {int(port) + self.workers - 1}")
+        return self
 
     @model_validator(mode="after")
     def _delays(self) -> Self:

@@ -13,7 +13,7 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
-_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # Postgres counts microseconds from here
+EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # Postgres counts microseconds from here
 _unpack = struct.Struct("!q").unpack
 
 
@@ -24,7 +24,7 @@ class UtcLoader(Loader):
 
     def load(self, data: Buffer) -> dt.datetime:
         try:
-            return _EPOCH + dt.timedelta(microseconds=_unpack(data)[0])
+            return EPOCH + dt.timedelta(microseconds=_unpack(data)[0])
         except OverflowError:
             raise DataError("a timestamp outside the years 1 to 9999") from None
 

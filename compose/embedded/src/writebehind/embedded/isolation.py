@@ -148,5 +148,6 @@ def _delete_topics(bootstrap_servers: str, prefix: str) -> None:
     client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 3})  # it tells of its own end, at 6
     names = [name for name in client.list_topics(timeout=_KAFKA_TIMEOUT_S).topics if name.startswith(prefix)]
     if names:
-        for deleted in client.delete_topics(names, operation_timeout=_KAFKA_TIMEOUT_S).values():
-            deleted.result(_KAFKA_TIMEOUT_S)
+        # A broker that was just stopped and continued answers only when its controller has taken it back.
+        for deleted in client.delete_topics(names, request_timeout=2 * _KAFKA_TIMEOUT_S).values():
+            deleted.result(3 * _KAFKA_TIMEOUT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,56 +10,32 @@ if TYPE_CHECKING:
     from .progress import AsyncProgress
 
 
+@dataclass(frozen=True, slots=True)
 class AsyncReceipt:
-    """A write that is durable (or, with `wait="enqueued"`, on its way)."""
+    """A write that is durable (or, with `wait="enqueued"`, on its way).
 
-    __slots__ = ("_progress", "_write")
+    `version` orders all writes of the key: microseconds since the epoch; 0 for a cache-aside entity, whose rows have
+    none. `partition` and `offset` say where the record is; both are -1 while that is not known, and for a write that
+    went straight to the database. That of a cache-aside or write-through entity has no topic ("").
+    """
 
-    def __init__(self, write: Write, progress: AsyncProgress) -> None:
-        self._write = write
-        self._progress = progress
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(entity={self.entity!r}, key={self.key!r}, version={self.version})"
-
-    def __eq__(self, other: object) -> bool:
-        """Receipts of one write are equal."""
-        return isinstance(other, AsyncReceipt) and self._identity == other._identity
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-    @property
-    def _identity(self) -> tuple[str, str, int]:
-        return self.entity, self.key, self.version
-
-    @property
-    def entity(self) -> str:
-        return self._write.target.declaration.name
-
-    @property
-    def key(self) -> str:
-        """The text of the row's key, as on the topic."""
-        return self._write.key_text
-
-    @property
-    def version(self) -> int:
-        """Orders all writes of the key: microseconds since the epoch."""
-        return self._write.version
+    entity: str
+    key: str
+    version: int
+    _write: Write | None = field(default=None, repr=False, compare=False)  # None: no record, the row was written
+    _progress: AsyncProgress | None = field(default=None, repr=False, compare=False)
 
     @property
     def topic(self) -> str:
-        return self._write.target.topic
+        return "" if self._write is None else self._write.target.topic
 
     @property
     def partition(self) -> int:
-        """Where the record is; -1 while that is not known, negative too for a write that went straight to the database."""
-        return self._write.partition
+        return -1 if self._write is None else self._write.partition
 
     @property
     def offset(self) -> int:
-        """Its place in the partition; -1 where `partition` is negative."""
-        return self._write.offset
+        return -1 if self._write is None else self._write.offset
 
     async def flushed(self, timeout_s: float = 30.0) -> bool:
         """Wait until the database has the write. False when it had not within `timeout_s` seconds.
@@ -66,4 +43,6 @@ class AsyncReceipt:
         Raises DatabaseDown when the database could not be asked, and NotApplied or Unknown when the write
         failed after all.
         """
+        if self._write is None or self._progress is None:
+            return True
         return await self._progress.wait(self._write, timeout_s)

@@ -50,9 +50,8 @@ class AsyncRows:
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(declaration.keys)
         try:
-            pool = await self._opened()
-            async with pool.connection(timeout=timeout_s) as connection:
-                with _watched(connection, timeout_s):
+            async with (await self.pool()).connection(timeout=timeout_s) as connection:
+                with watched(connection, timeout_s):
                     cursor = await connection.execute(query, columns, binary=True)
                     rows = await cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
@@ -65,9 +64,8 @@ class AsyncRows:
         """Per partition the offset below which everything is in the database. Raises DatabaseDown."""
         topics, partitions = zip(*places, strict=True)
         try:
-            pool = await self._opened()
-            async with pool.connection(timeout=timeout_s) as connection:
-                with _watched(connection, timeout_s):
+            async with (await self.pool()).connection(timeout=timeout_s) as connection:
+                with watched(connection, timeout_s):
                     cursor = await connection.execute(self._progress, (list(topics), list(partitions)))
                     return {(topic, partition): offset for topic, partition, offset in await cursor.fetchall()}
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
@@ -84,9 +82,8 @@ class AsyncRows:
         rows = [_row(write) for write in writes]
         committing = False
         try:
-            pool = await self._opened()
-            async with pool.connection(timeout=timeout_s) as connection:
-                with _watched(connection, timeout_s):
+            async with (await self.pool()).connection(timeout=timeout_s) as connection:
+                with watched(connection, timeout_s):
                     await connection.execute("BEGIN")
                     folded = await _apply(connection, declaration, statements, rows)
                     committing = True
@@ -118,8 +115,7 @@ class AsyncRows:
             sql.Identifier(self._settings.schema_, "slot")
         )
         try:
-            pool = await self._opened()
-            async with pool.connection(timeout=timeout_s) as connection:
+            async with (await self.pool()).connection(timeout=timeout_s) as connection:
                 cursor = await connection.execute(table.QUERY, table.params(declaration))
                 info = table.parse(await cursor.fetchall())
                 cursor = await connection.execute(slots_query, (declaration.name,))
@@ -141,7 +137,8 @@ class AsyncRows:
             bookkeeping=self._settings.schema_,
         )
 
-    async def _opened(self) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
+    async def pool(self) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
+        """The pool, opened when it is first asked for. Its connections commit each statement."""
         if self._pool is None:
             timeout_ms = int(self._settings.statement_timeout_s * 1000)
             pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
@@ -167,7 +164,7 @@ def _configure(timeout_ms: int) -> Any:
 
 
 @contextmanager
-def _watched(connection: psycopg.AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
+def watched(connection: psycopg.AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
     """Cut the connection when the server does not answer in time.
 
     A server that stalls on an open connection defeats time-outs of asyncio and of the statement (psycopg#1371); a

@@ -11,17 +11,22 @@ from typing import Any, Literal, Self, TypeVar
 
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.entity import Entity
-from writebehind.shared.errors import ClientClosed, PartlyFailed, Unknown
+from writebehind.shared.errors import ClientClosed, InvalidWrite, PartlyFailed, Unknown
 from writebehind.shared.settings import Settings, load_settings
+from writebehind.shared.strategy import Direct
 
 from ..backends.threads import Runtime
+from ..direct_write import DirectTarget, Verb
 from ..report import CloseReport
 from ..write import Target, Write, check_add, check_delete, check_update
 from .cache import Cache
+from .direct import DirectClient
+from .direct_rows import Connection
 from .progress import Progress
 from .reader import Reader
 from .receipt import Receipt
 from .rows import Rows
+from .transaction import Transaction
 from .writer import Writer
 
 log = logging.getLogger("writebehind.producer")
@@ -77,6 +82,7 @@ class Client:
         self._reader = Reader(self._settings, self._cache, self._rows)
         self._writer = Writer(self._settings, self._cache, self._rows, self._runtime)
         self._writer.on_failed = self._failed_unattended
+        self._direct = DirectClient(self._settings, self._rows, self._runtime)
         self._progress = Progress(self._rows, self._settings.producer.timeout_s)
         self._state = "open"
         return self
@@ -98,6 +104,7 @@ class Client:
             self._writer.outbox.close, self._settings.producer.close_timeout_s if timeout_s is None else timeout_s
         )
         self._runtime.join(5.0)
+        self._direct.close()
         self._cache.close()
         self._rows.close()
         for entity, key, version, failure in self._undelivered:
@@ -114,17 +121,24 @@ class Client:
         *,
         wait: Wait = "acknowledged",
         timeout_s: float | None = None,
+        connection: Connection | None = None,
         **patch: Any,
     ) -> Receipt:
         """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds,
         Max and Min compare.
 
+        A cache-aside or write-through row must be there (`create` adds one); a write-behind one is inserted when it is
+        missing, by the flusher.
         key: the key's value; a tuple, or a mapping by column, when it is composite.
-        wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way.
+        wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way. Only for
+            write-behind: the others return when the row is written.
         timeout_s: longest call, in seconds (default: producer.timeout_s).
-        Raises InvalidWrite (nothing written), NotApplied or Shed (nothing applied, try again), Unknown
-        (applied once or not at all).
+        connection: write the row in the transaction that is open there; see `transaction`. Not for write-behind.
+        Raises InvalidWrite or Refused, RowMissing (nothing written), NotApplied or Shed (nothing applied, try again),
+        Unknown (applied once or not at all).
         """
+        if (direct := self._directly(entity, connection)) is not None:
+            return self._write(direct, "update", key, patch, timeout_s, connection)
         target = self._target(entity)
         return self._one(target, check_update(target, key, patch, size_max=self._size_max), wait, timeout_s)
 
@@ -136,16 +150,50 @@ class Client:
         *,
         wait: Wait = "acknowledged",
         timeout_s: float | None = None,
+        connection: Connection | None = None,
         **deltas: Any,
     ) -> Receipt:
         """Add to Sum fields, all in one write. Like `update`, but refuses fields that are not declared Sum."""
+        if (direct := self._directly(entity, connection)) is not None:
+            return self._write(direct, "add", key, deltas, timeout_s, connection)
         target = self._target(entity)
         return self._one(target, check_add(target, key, deltas, size_max=self._size_max), wait, timeout_s)
 
-    def delete(
-        self, entity: type[Entity], key: Any, /, *, wait: Wait = "acknowledged", timeout_s: float | None = None
+    def create(
+        self,
+        entity: type[Entity],
+        key: Any,
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+        connection: Connection | None = None,
+        **fields: Any,
     ) -> Receipt:
-        """Delete a row. The entity must be declared with `deletes=True`. Raises as `update` does."""
+        """Add a row; what is left out gets the table's default. Refused when there is one of this key.
+
+        Write-behind cannot know whether there is one: there it is the same as `update`. Raises as `update` does.
+        """
+        if (direct := self._directly(entity, connection)) is not None:
+            return self._write(direct, "create", key, fields, timeout_s, connection)
+        return self.update(entity, key, wait=wait, timeout_s=timeout_s, **fields)
+
+    def delete(
+        self,
+        entity: type[Entity],
+        key: Any,
+        /,
+        *,
+        wait: Wait = "acknowledged",
+        timeout_s: float | None = None,
+        connection: Connection | None = None,
+    ) -> Receipt:
+        """Delete a row; it is no error when there is none. Raises as `update` does.
+
+        A write-behind entity must be declared with `deletes=True`.
+        """
+        if (direct := self._directly(entity, connection)) is not None:
+            return self._write(direct, "delete", key, {}, timeout_s, connection)
         target = self._target(entity)
         return self._one(target, check_delete(target, key), wait, timeout_s)
 
@@ -157,11 +205,16 @@ class Client:
         *,
         wait: Wait = "acknowledged",
         timeout_s: float | None = None,
+        connection: Connection | None = None,
     ) -> list[Receipt]:
         """Many updates of one entity, as (key, patch) pairs; one receipt each, in order.
 
-        All are checked before any is written (InvalidWrite). Raises PartlyFailed when some failed and others did not.
+        All are checked before any is written (InvalidWrite). Those of a cache-aside or write-through entity are one
+        transaction: all or none. Write-behind raises PartlyFailed when some failed and others did not.
         """
+        if (direct := self._directly(entity, connection)) is not None:
+            checked = [self._direct.checked(direct, "update", key, patch) for key, patch in patches]
+            return self._direct.write(direct, checked, timeout_s, connection) if checked else []
         target = self._target(entity)
         size_max = self._size_max
         writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
@@ -180,15 +233,79 @@ class Client:
 
     def get(self, entity: type[E], key: Any, /) -> E | None:
         """The row as it is with all pending writes, or None. Raises InvalidWrite for a bad key, DatabaseDown."""
+        if (direct := self._directly(entity)) is not None:
+            return (self._direct.get_many(direct, [key]))[0]  # type: ignore[return-value]  # as below
         target = self._target(entity)
         found = self._reader.get_many(target, [target.declaration.check_key(key)])
         return found[0]  # type: ignore[return-value]  # instances of the class that was asked for
 
     def get_many(self, entity: type[E], keys: Sequence[Any], /) -> dict[Any, E]:
         """The rows that exist, by the keys as given."""
-        target = self._target(entity)
-        found = self._reader.get_many(target, [target.declaration.check_key(key) for key in keys])
+        if (direct := self._directly(entity)) is not None:
+            found = self._direct.get_many(direct, keys)
+        else:
+            target = self._target(entity)
+            found = self._reader.get_many(target, [target.declaration.check_key(key) for key in keys])
         return {key: row for key, row in zip(keys, found, strict=True) if row is not None}  # type: ignore[misc]  # as in get
+
+    def transaction(self, connection: Connection | None = None, *, timeout_s: float | None = None) -> Transaction:
+        """A transaction for writes of cache-aside and write-through entities beside statements of your own.
+
+            with client.transaction() as connection:
+                connection.execute("INSERT INTO orders ...")
+                client.update(Player, 42, name="Ada", connection=connection)
+
+        connection: yours, with no transaction open; by default one of the client's pool.
+        Commits at the end; then the entries of what was written are dropped. An exception rolls everything back.
+        Between a write and the end its entry is read from the database.
+        Raises NotApplied or Unknown when the commit failed.
+        """
+        self._check_usable()
+        limit_s = timeout_s or self._settings.producer.timeout_s
+        return Transaction(self._direct, self._rows, self._runtime, connection, limit_s)
+
+    def committed(self, connection: Connection) -> None:
+        """Tell that you committed the transaction in which you wrote with `connection=...`: the entries are dropped.
+
+        Without it they stay empty, and are read from the database, for database.statement_timeout_s + 5 seconds.
+        """
+        self._direct.committed(connection)
+
+    def rolled_back(self, connection: Connection) -> None:
+        """Tell that you rolled it back. See `committed`."""
+        self._direct.rolled_back(connection)
+
+    def invalidate(self, entity: type[Entity], *keys: Any) -> None:
+        """Forget the cache entries of rows that were changed by other means. Only for cache-aside and write-through.
+
+        Raises NotApplied when neither the cache nor the broker can be told.
+        """
+        direct = self._directly(entity)
+        if direct is None:
+            raise InvalidWrite(entity.__name__, None, "invalidate", "a write-behind entry may hold what no row has yet")
+        self._direct.invalidate(direct, keys)
+
+    def _directly(self, entity: type[Entity], connection: Connection | None = None) -> DirectTarget | None:
+        """What is needed to write this entity's rows ourselves; None when it is write-behind."""
+        self._check_usable()
+        if isinstance(entity.__strategy__, Direct):
+            return self._direct.target(entity)
+        if connection is not None:
+            rule = "a write-behind entity cannot be written in your transaction: its row is written later"
+            raise InvalidWrite(entity.__name__, None, "connection", rule)
+        return None
+
+    def _write(
+        self,
+        target: DirectTarget,
+        verb: Verb,
+        key: Any,
+        patch: Mapping[str, Any],
+        timeout_s: float | None,
+        connection: Connection | None,
+    ) -> Receipt:
+        write = self._direct.checked(target, verb, key, patch)
+        return (self._direct.write(target, [write], timeout_s, connection))[0]
 
     def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> Receipt:
         self._writer.carry_out(
@@ -209,7 +326,7 @@ class Client:
         return failure
 
     def _receipt(self, write: Write) -> Receipt:
-        return Receipt(write, self._progress)
+        return Receipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
 
     def _failed_unattended(self, write: Write, failure: Exception) -> None:
         if self._state == "closed":

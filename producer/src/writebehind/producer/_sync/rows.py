@@ -51,9 +51,8 @@ class Rows:
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(declaration.keys)
         try:
-            pool = self._opened()
-            with pool.connection(timeout=timeout_s) as connection:
-                with _watched(connection, timeout_s):
+            with (self.pool()).connection(timeout=timeout_s) as connection:
+                with watched(connection, timeout_s):
                     cursor = connection.execute(query, columns, binary=True)
                     rows = cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
@@ -66,9 +65,8 @@ class Rows:
         """Per partition the offset below which everything is in the database. Raises DatabaseDown."""
         topics, partitions = zip(*places, strict=True)
         try:
-            pool = self._opened()
-            with pool.connection(timeout=timeout_s) as connection:
-                with _watched(connection, timeout_s):
+            with (self.pool()).connection(timeout=timeout_s) as connection:
+                with watched(connection, timeout_s):
                     cursor = connection.execute(self._progress, (list(topics), list(partitions)))
                     return {(topic, partition): offset for topic, partition, offset in cursor.fetchall()}
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
@@ -85,9 +83,8 @@ class Rows:
         rows = [_row(write) for write in writes]
         committing = False
         try:
-            pool = self._opened()
-            with pool.connection(timeout=timeout_s) as connection:
-                with _watched(connection, timeout_s):
+            with (self.pool()).connection(timeout=timeout_s) as connection:
+                with watched(connection, timeout_s):
                     connection.execute("BEGIN")
                     folded = _apply(connection, declaration, statements, rows)
                     committing = True
@@ -119,8 +116,7 @@ class Rows:
             sql.Identifier(self._settings.schema_, "slot")
         )
         try:
-            pool = self._opened()
-            with pool.connection(timeout=timeout_s) as connection:
+            with (self.pool()).connection(timeout=timeout_s) as connection:
                 cursor = connection.execute(table.QUERY, table.params(declaration))
                 info = table.parse(cursor.fetchall())
                 cursor = connection.execute(slots_query, (declaration.name,))
@@ -142,7 +138,8 @@ class Rows:
             bookkeeping=self._settings.schema_,
         )
 
-    def _opened(self) -> ConnectionPool[psycopg.Connection[Any]]:
+    def pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
+        """The pool, opened when it is first asked for. Its connections commit each statement."""
         if self._pool is None:
             timeout_ms = int(self._settings.statement_timeout_s * 1000)
             pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
@@ -168,7 +165,7 @@ def _configure(timeout_ms: int) -> Any:
 
 
 @contextmanager
-def _watched(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
+def watched(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
     """Cut the connection when the server does not answer in time.
 
     A server that stalls on an open connection defeats time-outs of asyncio and of the statement (psycopg#1371); a

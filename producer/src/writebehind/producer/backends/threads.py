@@ -63,6 +63,10 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def to_the_end(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function; a thread is not cancelled."""
+        function(*arguments)
+
     def join(self, timeout_s: float) -> None:
         wait(list(self._tasks), timeout=timeout_s)
         self._executor.shutdown(wait=False, cancel_futures=True)

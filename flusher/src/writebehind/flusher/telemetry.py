@@ -1,0 +1,104 @@
+"""Where measurements go, by OpenTelemetry's own variables: `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_ENDPOINT`, ...
+
+Unlike the specification's, our default is to export nothing; `/metrics` is there whenever health is served. Exporters
+work in threads of their own: a collector that is dead delays neither a batch nor the shutdown.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+from writebehind.shared import telemetry
+from writebehind.shared.errors import ConfigurationError
+
+log = logging.getLogger("writebehind.flusher")
+
+CLOSE_S = 1.0  # how long a shutdown waits for the last export
+SERVICE = "writebehind-flusher"
+
+
+class Telemetry:
+    """What measurements are made with. `prometheus_text` is what `/metrics` answers."""
+
+    def __init__(self, meter: Meter, prometheus_text: Callable[[], bytes]) -> None:
+        self.meter = meter
+        self.prometheus_text = prometheus_text
+
+    @staticmethod
+    @contextmanager
+    def open(environment: Mapping[str, str], *, prometheus: bool) -> Iterator[Telemetry]:
+        """Set up what the variables ask for. Raises ConfigurationError for an exporter that we do not have."""
+        readers = _readers(_exporters(environment, "OTEL_METRICS_EXPORTER"), environment)
+        text: Callable[[], bytes] = bytes
+        if prometheus and not _disabled(environment):
+            reader, text = _prometheus()
+            readers.append(reader)
+        if not readers:
+            yield Telemetry(NoOpMeter(telemetry.SCOPE), text)
+            return
+        provider = MeterProvider(readers, _resource(environment), shutdown_on_exit=False)
+        try:
+            yield Telemetry(provider.get_meter(telemetry.SCOPE, schema_url=telemetry.SCHEMA_URL), text)
+        finally:
+            _close(provider.shutdown)
+
+
+def _exporters(environment: Mapping[str, str], variable: str) -> list[str]:
+    names = [name.strip() for name in environment.get(variable, "").split(",") if name.strip() not in ("", "none")]
+    if unknown := sorted(set(names) - {"otlp", "console", "prometheus"}):
+        raise ConfigurationError(f"{variable}: there is no exporter {unknown[0]} here; otlp, console, prometheus, none")
+    return [] if _disabled(environment) else names
+
+
+def _disabled(environment: Mapping[str, str]) -> bool:
+    return environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _readers(names: list[str], environment: Mapping[str, str]) -> list[MetricReader]:
+    found: list[MetricReader] = []
+    if "otlp" in names:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        _check_protocol(environment, "METRICS")
+        found.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+    if "console" in names:
+        found.append(PeriodicExportingMetricReader(ConsoleMetricExporter()))
+    return found
+
+
+def _check_protocol(environment: Mapping[str, str], signal: str) -> None:
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environment.get(variable, "http/protobuf") != "http/protobuf":
+            raise ConfigurationError(
+                f"{variable}: only http/protobuf is spoken here; a collector takes it at port 4318"
+            )
+
+
+def _prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    return PrometheusMetricReader(scope_info_enabled=False, registry=registry), lambda: generate_latest(registry)
+
+
+def _resource(environment: Mapping[str, str]) -> Resource:
+    named = "OTEL_SERVICE_NAME" in environment or "service.name=" in environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return Resource.create({} if named else {SERVICE_NAME: SERVICE})
+
+
+def _close(shutdown: Callable[[], object]) -> None:
+    """Export a last time, within CLOSE_S; what the collector does not take by then is given up."""
+    closing = threading.Thread(target=shutdown, name="telemetry", daemon=True)
+    closing.start()
+    closing.join(CLOSE_S)
+    if closing.is_alive():
+        log.info("the last measurements were not exported: the collector does not answer")

@@ -1,0 +1,91 @@
+"""The drift audit on real servers: what it finds among live writes, and what it sets right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.audit_drift import in_sync, plant_all
+from tests.integration.audit_world import LIVE_KEYS, NEW, OLD, audited, findings, live_writes, plant, run
+from tests.integration.flusher_entities import Counter, Item
+from tests.integration.flusher_producer import client
+from tests.integration.flusher_world import world
+from tests.integration.letters_world import letters
+from writebehind.embedded.isolation import Isolation
+from writebehind.flusher.audit.options import Repair
+from writebehind.shared.bookkeeping import short_names
+
+(NOTE,) = short_names(["note"])
+
+
+def test_all_planted_drift_is_found_among_live_writes_and_nothing_else(
+    writebehind_isolated: Isolation, tmp_path: Path
+) -> None:
+    with letters(writebehind_isolated, tmp_path, Counter) as made:
+        w = made.world
+        in_sync(w, LIVE_KEYS, 50)
+        w.flusher()
+        with live_writes(w):
+            planted = plant_all(w, made, 10)
+            result = audited(w)
+            found = findings(w, result.run)
+        assert {key: verdict for key, verdict in found.items() if key not in planted} == {}
+        missed = {key: found.get(key) for key, verdicts in planted.items() if found.get(key) not in verdicts}
+        assert missed == {}
+        told = result.as_json()["entities"]["counter"]
+        assert told["drift"] + told["verdicts"]["unreadable"] == len(planted)
+        assert told["compared"] >= len(planted) + LIVE_KEYS
+        assert told["verified_through"] is None
+        assert result.code == 1
+
+
+def test_repairs_set_right_what_is_still_as_it_was_seen(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with letters(writebehind_isolated, tmp_path, Counter) as made:
+        w = made.world
+        w.flusher()
+        planted = plant_all(w, made, 3)
+        plant(w, Counter, 1, {"note": "a"}, state="p", version=NEW, pending=1, parts=f" ={NOTE}")
+        w.execute(f"INSERT INTO counters (id, hits, note, versions) VALUES (1, 0, 'a', '{{{NEW}}}')")
+        dry = audited(w, repair=Repair.AUTO)
+        assert set(dry.entities["counter"]["repairs"]) <= {
+            "would be invalidated",
+            "would be enqueued again",
+            "would be settled",
+            "left alone",
+        }
+        assert audited(w).drift == dry.drift > 0
+        done = audited(w, repair=Repair.AUTO, apply=True).entities["counter"]["repairs"]
+        assert (done["enqueued again"], done["settled"]) == (6, 1)
+        lost = [int(key) for key, verdicts in planted.items() if "lost" in verdicts]
+        w.wait_flushed()
+        w.wait(lambda: not any(w.cache.exists(w.entry(Counter, key)) for key in lost), "the entries to be dropped")
+        rows = w.rows(Counter)
+        assert [rows[key,]["hits"] for key in lost] == [5, 5, 5, 12, 12, 12]
+        assert [rows[key,]["note"] for key in lost[:3]] == ["lost"] * 3
+        again = audited(w)
+        assert (again.drift, again.entities["counter"]["verdicts"]["unsettled"]) == (0, 0)
+        told = run(w, "whereis", "counter", str(lost[0]), "--json").json
+        assert (told["audit"]["verdict"], told["audit"]["repair"]) == ("lost", "enqueued again")
+
+
+def test_a_lost_delete_is_rolled_back_or_rolled_forward(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Item) as w, client(w) as c:
+        w.execute(f"INSERT INTO items (id, title, versions) VALUES (1, 'kept', '{{{OLD},{OLD},{OLD}}}')")
+        plant(w, Item, 1, {}, state="n", version=NEW, pending=1, parts=f" d{NEW}")
+        result = audited(w, repair=Repair.INVALIDATE, apply=True)
+        assert result.entities["item"]["repairs"] == {"invalidated": 1}
+        assert getattr(c.get(Item, 1), "title", None) == "kept"
+        plant(w, Item, 1, {}, state="n", version=NEW, pending=1, parts=f" d{NEW}")
+        assert audited(w, repair=Repair.RE_ENQUEUE, apply=True).entities["item"]["repairs"] == {"enqueued again": 1}
+        w.flusher()
+        w.wait_flushed()
+        assert w.rows(Item) == {}
+
+
+def test_a_cache_that_loses_everything_is_no_drift(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w:
+        in_sync(w, LIVE_KEYS, 50)
+        w.flusher()
+        with live_writes(w):
+            for _ in range(3):
+                w.cache.flushall()
+                assert findings(w, audited(w).run) == {}

@@ -18,7 +18,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from writebehind.shared.errors import ConfigurationError
-from writebehind.shared.settings import Settings, kafka_client_config
+from writebehind.shared.settings import Settings, kafka_client_config, options_refused
 
 from .write import Write
 
@@ -36,7 +36,7 @@ class Outbox:
     def __init__(self, settings: Settings, deliver: Callable[[Sequence[Write]], None]) -> None:
         self._limits = settings.producer
         self._deliver = deliver
-        self._producer = Producer(producer_config(settings), logger=log)
+        self._producer = open_producer(settings)
         self._client_config = kafka_client_config(settings)
         self._done: list[Write] = []
         self._note = self._done.append
@@ -144,6 +144,16 @@ class Outbox:
                 self._answered_at = time.monotonic()
                 self._deliver(done)
                 self.release(done)
+
+
+def open_producer(settings: Settings, **extra: object) -> Producer:
+    """Raises ConfigurationError when librdkafka does not take the options."""
+    try:
+        return Producer({**producer_config(settings), **extra}, logger=log)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._INVALID_ARG and settings.kafka.options:
+            raise options_refused(settings) from None
+        raise
 
 
 def producer_config(settings: Settings) -> dict[str, object]:

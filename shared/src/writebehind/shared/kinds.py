@@ -190,6 +190,8 @@ def _timestamp_text(value: dt.datetime) -> str:
 
     As `isoformat` gives it, which takes four times as long. msgspec leaves decimals out that are all zero.
     """
+    if value.tzinfo is not dt.UTC:
+        value = value.astimezone(dt.UTC)
     text = _json(value).decode()[1:-2]  # without its quotes and its Z
     return f"{text}+00:00" if value.microsecond else f"{text}.000000+00:00"
 

@@ -19,7 +19,7 @@ Forms = tuple[int, list[Any], FlatPatch, int]
 class PatchEncoder:
     """Turns the patches of one declaration into their forms.
 
-    What to do with each field is looked up once per set of fields: patches of a service have few shapes, and many values.
+    What to do with each field is looked up once per set of fields: patches have few shapes, and many values.
     """
 
     def __init__(self, declaration: Declaration) -> None:
@@ -31,7 +31,8 @@ class PatchEncoder:
         """Raises InvalidWrite naming the field and the rule."""
         names = tuple(patch)
         mask, steps = self._shapes.get(names) or self._shape(names, patch)
-        fields, flat, size = self._absent.copy(), [], 0
+        fields, size = self._absent.copy(), 0
+        flat: list[int | str] = []
         for (column, index, check, to_cache, to_wire), value in zip(steps, patch.values(), strict=True):
             if value is None:
                 if not column.takes_none:

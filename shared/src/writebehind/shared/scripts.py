@@ -54,7 +54,7 @@ class Call:
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """A write is in the cache. `undo` is what `undo` needs, opaque to everyone else: a part of the reply, not decoded."""
+    """A write is in the cache. `undo` is what `undo` needs, opaque to everyone else: a part of the reply as it came."""
 
     version: int
     generation: int

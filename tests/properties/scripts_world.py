@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import hypothesis.strategies as st
 
 from writebehind.shared.entity import Entity, Key, Max, Sum, WriteBehind
-from writebehind.shared.scripts import Applied, Patch
+from writebehind.shared.scripts import Applied, FlatPatch, flat
 
 
 class _Item(Entity, abstract=True):
@@ -81,8 +81,8 @@ def after(row: Row | None, records: Iterable[Record]) -> Row | None:
     return row
 
 
-def in_cache_form(patch: dict[int, Any]) -> Patch:
-    return [(position, "\x00" if value is None else str(value)) for position, value in sorted(patch.items())]
+def in_cache_form(patch: dict[int, Any]) -> FlatPatch:
+    return flat([(position, "\x00" if value is None else str(value)) for position, value in sorted(patch.items())])
 
 
 patches = st.dictionaries(st.sampled_from([NAME, SCORE, BEST]), st.integers(-3, 9), min_size=1).map(

@@ -40,6 +40,13 @@ def unchanged(value: Any, checked: Any) -> bool:
     return same(value, checked)
 
 
+@given(MOMENT)
+def test_a_cached_timestamp_is_its_iso_form(moment: dt.datetime) -> None:
+    checked = kinds.TIMESTAMP.check(moment)
+
+    assert kinds.TIMESTAMP.to_cache(checked) == checked.isoformat(timespec="microseconds")
+
+
 @given(MOMENT, MOMENT)
 def test_cached_timestamps_sort_as_the_moments_do(a: dt.datetime, b: dt.datetime) -> None:
     a, b = kinds.TIMESTAMP.check(a), kinds.TIMESTAMP.check(b)

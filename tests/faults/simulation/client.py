@@ -112,7 +112,7 @@ class Client:
         """Take note of the calls that have their answer."""
         waiting: list[tuple[Call, Write]] = []
         for call, write in self._in_flight:
-            call.version, call.cached = write.version, write.applied is not None
+            call.version, call.cached = write.version, write.generation > 0
             if not write.group.signal.wait(0):
                 waiting.append((call, write))
                 continue
@@ -126,7 +126,7 @@ class Client:
 
     def _ended(self) -> None:
         for call, write in self._in_flight:
-            call.version, call.cached = write.version, write.applied is not None
+            call.version, call.cached = write.version, write.generation > 0
         self._in_flight = []
         for entry in self._cache._suspects:  # nobody remembers any more that these are in doubt
             self._world.history.excused[key_of(entry)] = True

@@ -14,7 +14,7 @@ import psycopg
 from confluent_kafka import KafkaError, KafkaException
 
 from writebehind.shared.errors import ConfigurationError
-from writebehind.shared.settings import DatabaseSettings, Settings, kafka_client_config
+from writebehind.shared.settings import DatabaseSettings, Settings, kafka_client_config, options_refused
 
 CONNECT_TIMEOUT_S = 10
 
@@ -92,10 +92,7 @@ class Broker:
         kafka = self._settings.kafka
         # 1. The client could not be made: the text would show the value of the option that is wrong.
         if error.code() == KafkaError._INVALID_ARG and kafka.options:
-            return (
-                "WRITEBEHIND_KAFKA__OPTIONS: librdkafka does not know one of these, or cannot use its value: "
-                + ", ".join(sorted(kafka.options))
-            )
+            return str(options_refused(self._settings))
         # 2. The broker answered.
         if error.code() > 0:
             return f"{failed or f'the broker at {kafka.bootstrap_servers} refuses'} ({error.name()}: {error.str()})"

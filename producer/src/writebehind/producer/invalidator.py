@@ -16,7 +16,7 @@ from writebehind.shared import naming
 from writebehind.shared.invalidation import Invalidation
 from writebehind.shared.settings import Settings
 
-from .outbox import producer_config
+from .outbox import open_producer
 
 log = logging.getLogger("writebehind.producer")
 
@@ -64,5 +64,5 @@ class Invalidator:
     def _opened(self) -> Producer:
         with self._lock:
             if self._producer is None:
-                self._producer = Producer({**producer_config(self._settings), "linger.ms": 0}, logger=log)
+                self._producer = open_producer(self._settings, **{"linger.ms": 0})
             return self._producer

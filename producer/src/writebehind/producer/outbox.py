@@ -18,7 +18,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from writebehind.shared.errors import ConfigurationError
-from writebehind.shared.settings import Settings, kafka_client_config
+from writebehind.shared.settings import Settings, kafka_client_config, options_refused
 
 from .write import Write
 
@@ -36,9 +36,10 @@ class Outbox:
     def __init__(self, settings: Settings, deliver: Callable[[Sequence[Write]], None]) -> None:
         self._limits = settings.producer
         self._deliver = deliver
-        self._producer = Producer(producer_config(settings), logger=log)
+        self._producer = open_producer(settings)
         self._client_config = kafka_client_config(settings)
         self._done: list[Write] = []
+        self._note = self._done.append
         self._lock = threading.Lock()
         self._records = 0
         self._bytes = 0
@@ -60,9 +61,9 @@ class Outbox:
 
     def reserve(self, records: int, size_bytes: int, timeout_s: float) -> bool:
         """Take room for records, blocking the calling thread until there is some. False when there was none in time."""
-        with self._room:
-            if not self._fits(records, size_bytes) and not self._room.wait_for(
-                lambda: self._fits(records, size_bytes), timeout_s
+        with self._lock:  # that of the condition, which would take five times as long to take it
+            if not self._fits(records, size_bytes) and (
+                timeout_s <= 0 or not self._room.wait_for(lambda: self._fits(records, size_bytes), timeout_s)
             ):
                 return False
             if self._records == 0:
@@ -73,7 +74,7 @@ class Outbox:
 
     def release(self, writes: Sequence[Write]) -> None:
         """Give back the room of writes that were answered, or never handed over."""
-        with self._room:
+        with self._lock:
             self._records -= len(writes)
             self._bytes -= sum([write.size_bytes for write in writes])
             self._room.notify_all()
@@ -88,8 +89,8 @@ class Outbox:
 
     def send(self, write: Write, record: bytes) -> None:
         """Hand one record over. Raises KafkaException, or BufferError, when librdkafka does not take it: definite."""
-        write.on_delivery = self._done.append
-        self._producer.produce(write.target.topic, record, write.key_text.encode(), on_delivery=write.delivered)
+        write.on_delivery = self._note
+        self._producer.produce(write.target.topic, record, write.key_text, on_delivery=write.delivered)
 
     def check_topic(self, topic: str) -> None:
         """Look at a topic before its first use.
@@ -143,6 +144,16 @@ class Outbox:
                 self._answered_at = time.monotonic()
                 self._deliver(done)
                 self.release(done)
+
+
+def open_producer(settings: Settings, **extra: object) -> Producer:
+    """Raises ConfigurationError when librdkafka does not take the options."""
+    try:
+        return Producer({**producer_config(settings), **extra}, logger=log)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._INVALID_ARG and settings.kafka.options:
+            raise options_refused(settings) from None
+        raise
 
 
 def producer_config(settings: Settings) -> dict[str, object]:

@@ -11,8 +11,8 @@ from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.entity import Merge
 from writebehind.shared.errors import InvalidWrite, NotApplied, Unknown
-from writebehind.shared.kinds import CACHE_NULL
-from writebehind.shared.record import Codec
+from writebehind.shared.patch import Forms, PatchEncoder
+from writebehind.shared.record import DELETE, Codec
 from writebehind.shared.scripts import Applied, EntityScripts
 
 from .delivery import is_definite
@@ -28,12 +28,13 @@ class Target:
         self.topic = naming.topic(topic_prefix, declaration.name)
         self.codec = Codec(declaration)
         self.key_text = declaration.key_text
+        self.encode = PatchEncoder(declaration).encode
         self.scripts = EntityScripts(declaration)
-        self._entry_start, self._entry_end = naming.cache_key(cache_prefix, declaration.name, "\0").split("\0")
+        self.entry_start, self.entry_end = naming.cache_key(cache_prefix, declaration.name, "\0").split("\0")
 
     def entry(self, key_text: str) -> str:
         """The cache key of a row."""
-        return f"{self._entry_start}{key_text}{self._entry_end}"
+        return f"{self.entry_start}{key_text}{self.entry_end}"
 
 
 class Write:
@@ -42,33 +43,25 @@ class Write:
     version = 0
     partition = -1
     offset = -1
-    applied: Applied | None = None  # None: the cache was not written
+    generation = 0  # of the cache entry; 0: the cache was not written
+    applied: Applied | None = None  # what an undo needs, as long as there may be one
     needs_base: str | None = None  # a token, or '' when somebody else is loading the base
     error: KafkaError | None = None
     failure: Exception | None = None  # what ended the write before it was handed over
     group: Any = None
     on_delivery: Any = None
 
-    def __init__(
-        self,
-        target: Target,
-        key: tuple[Any, ...],
-        wire: list[tuple[int, Any]],
-        cached: list[tuple[int, str]],
-        size_bytes: int,
-    ) -> None:
+    def __init__(self, target: Target, key: tuple[Any, ...], forms: Forms) -> None:
         self.target = target
         self.key = key
         self.key_text = text = target.key_text(key)
-        self.entry = target.entry(text)
-        self.wire_patch = wire
-        self.cache_patch = cached
-        self.size_bytes = size_bytes + len(text)
+        self.entry = f"{target.entry_start}{text}{target.entry_end}"
+        self.mask, self.fields, self.cache_patch, size = forms
+        self.size_bytes = size + len(text) + RECORD_OVERHEAD_BYTES
 
     def record(self) -> bytes:
         """The record to enqueue, under the version that was assigned."""
-        generation = self.applied.generation if self.applied else 0
-        return self.target.codec.encode(self.version, generation, self.key, self.wire_patch)
+        return self.target.codec.encode_row(self.version, self.generation, self.mask, self.key, self.fields)
 
     def outcome(self) -> Exception | None:
         """What went wrong, once the group's signal is set; None when the write is durable."""
@@ -92,23 +85,7 @@ class Write:
 
 def check_update(target: Target, key: Any, patch: Mapping[str, Any], *, size_max: int) -> Write:
     """A checked write. Raises InvalidWrite, also when its record would be larger than the topic allows."""
-    declaration = target.declaration
-    wire_key = declaration.check_key(key)
-    wire: list[tuple[int, Any]] = []
-    cached: list[tuple[int, str]] = []
-    size_bytes = RECORD_OVERHEAD_BYTES
-    for column, value in declaration.check_patch(patch):
-        position = column.position
-        if value is None:
-            wire.append((position, None))
-            cached.append((position, CACHE_NULL))
-            continue
-        kind = column.kind
-        text = kind.to_cache(value)
-        wire.append((position, value if kind.to_wire is None else kind.to_wire(value)))
-        cached.append((position, text))
-        size_bytes += len(text)
-    write = Write(target, wire_key, wire, cached, size_bytes)
+    write = Write(target, target.declaration.check_key(key), target.encode(patch))
     if write.size_bytes * 4 > size_max:  # a character has at most four bytes: only a write near the limit is measured
         _measure(write, size_max)
     return write
@@ -136,11 +113,11 @@ def check_delete(target: Target, key: Any) -> Write:
         raise InvalidWrite(
             declaration.cls.__name__, None, "delete", "deletes must be declared: WriteBehind(deletes=True)"
         )
-    return Write(target, declaration.check_key(key), [], [], RECORD_OVERHEAD_BYTES)
+    return Write(target, declaration.check_key(key), (DELETE, [None] * len(declaration.fields), [], 0))
 
 
 def _measure(write: Write, size_max: int) -> None:
-    record = write.target.codec.encode(2**60, 2**60, write.key, write.wire_patch)
+    record = write.target.codec.encode_row(2**60, 2**60, write.mask, write.key, write.fields)
     write.size_bytes = len(record) + len(write.key_text.encode()) + RECORD_OVERHEAD_BYTES
     if write.size_bytes > size_max:
         name = write.target.declaration.cls.__name__

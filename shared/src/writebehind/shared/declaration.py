@@ -43,7 +43,11 @@ FIELDS_MAX = 62  # one bit each in the record's mask, which must stay an int64
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of an entity. `position` counts keys and fields apart; `bit` is a field's place in the record's mask."""
+    """A column of an entity. `position` counts keys and fields apart; `bit` is a field's place in the record's mask.
+
+    `check` turns what a caller gave, unless it is None, into the Python form, or raises ValueError with the broken rule:
+    the kind's, the merge's, or one that the annotation adds.
+    """
 
     name: str
     kind: Kind
@@ -51,11 +55,16 @@ class Column:
     merge: Merge
     position: int
     default: Any
-    constraint: TypeAdapter[Any] | None = None
+    check: Callable[[Any], Any]
 
     @property
     def bit(self) -> int:
         return 1 << self.position
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether None is a value of the field: there is nothing to add to or to compare with."""
+        return self.nullable and self.merge is Merge.LAST
 
     @property
     def wire_type(self) -> Any:
@@ -168,35 +177,51 @@ class Declaration:
 
     def check_key(self, key: Any) -> tuple[Any, ...]:
         """The wire form of a caller's key: a value, or a tuple or mapping for a composite key. Raises InvalidWrite."""
-        if len(self.keys) == 1 and type(key) in (int, str):  # by far the most frequent
+        if type(key) in (int, str) and len(self.keys) == 1:  # by far the most frequent
             return (self._wire(self.keys[0], key),)
         if isinstance(key, Mapping):
             if set(key) != {c.name for c in self.keys}:
-                raise self._invalid(None, key, f"the key must have exactly {', '.join(c.name for c in self.keys)}")
+                raise self.invalid(None, key, f"the key must have exactly {', '.join(c.name for c in self.keys)}")
             values: Sequence[Any] = [key[c.name] for c in self.keys]
         elif len(self.keys) == 1:
             values = key if type(key) is tuple and len(key) == 1 else (key,)
         else:
             values = key if isinstance(key, tuple | list) else (key,)
         if len(values) != len(self.keys):
-            raise self._invalid(
+            raise self.invalid(
                 None, key, f"the key has {len(self.keys)} columns: {', '.join(c.name for c in self.keys)}"
             )
         return tuple([self._wire(c, value) for c, value in zip(self.keys, values, strict=True)])
 
     def check_patch(self, patch: Mapping[str, Any]) -> list[tuple[Column, Any]]:
         """The fields of a patch in Python form. Raises InvalidWrite naming the field and the rule."""
+        return [
+            (column, self._check(column, value))
+            for column, value in zip(self.fields_of(patch), patch.values(), strict=True)
+        ]
+
+    def fields_of(self, patch: Mapping[str, Any]) -> list[Column]:
+        """The columns that a patch writes, in its order. Raises InvalidWrite."""
         if not patch:
-            raise self._invalid(None, patch, "a write needs at least one field")
-        checked: list[tuple[Column, Any]] = []
+            raise self.invalid(None, patch, "a write needs at least one field")
+        found: list[Column] = []
         for name, value in patch.items():
             column = self.by_name.get(name)
             if column is None:
-                raise self._invalid(name, value, "is not a declared field")
+                raise self.invalid(name, value, "is not a declared field")
             if column.position >= len(self.fields) or column is not self.fields[column.position]:
-                raise self._invalid(name, value, "is a key column: a write cannot change the key")
-            checked.append((column, self._check(column, value)))
-        return checked
+                raise self.invalid(name, value, "is a key column: a write cannot change the key")
+            found.append(column)
+        return found
+
+    def none_refused(self, column: Column) -> InvalidWrite:
+        """What a None in a field raises that does not take it."""
+        rule = "must not be None" if column.merge is Merge.LAST else f"must not be None: nothing to {column.merge}"
+        return self.invalid(column.name, None, rule)
+
+    def invalid(self, field_name: str | None, value: Any, rule: str) -> InvalidWrite:
+        """The error of a write that breaks a rule. It names the value's class, never the value."""
+        return InvalidWrite(self.cls.__name__, field_name, type(value).__name__, rule)
 
     def _wire(self, column: Column, value: Any) -> Any:
         checked = self._check(column, value)
@@ -204,31 +229,13 @@ class Declaration:
 
     def _check(self, column: Column, value: Any) -> Any:
         if value is None:
-            if not column.nullable or column.merge is not Merge.LAST:
-                rule = (
-                    "must not be None" if column.merge is Merge.LAST else f"must not be None: nothing to {column.merge}"
-                )
-                raise self._invalid(column.name, value, rule)
+            if not column.takes_none:
+                raise self.none_refused(column)
             return None
         try:
-            checked = column.kind.check(value)
+            return column.check(value)
         except ValueError as error:
-            raise self._invalid(column.name, value, str(error)) from None
-        if column.merge is not Merge.LAST and not kinds.is_finite(checked):
-            raise self._invalid(
-                column.name, value, f"must be finite: NaN and infinity have no place in a {column.merge}"
-            )
-        if column.constraint is not None:
-            try:
-                column.constraint.validate_python(checked, strict=True)
-            except ValidationError as error:
-                raise self._invalid(
-                    column.name, value, error.errors(include_input=False, include_url=False)[0]["msg"]
-                ) from None
-        return checked
-
-    def _invalid(self, field_name: str | None, value: Any, rule: str) -> InvalidWrite:
-        return InvalidWrite(self.cls.__name__, field_name, type(value).__name__, rule)
+            raise self.invalid(column.name, value, str(error)) from None
 
 
 def _key_part(kind: Kind) -> Callable[[Any], str]:
@@ -326,12 +333,38 @@ def _column(
             f"{place}: {merge} needs a number, a datetime or a date: the order of {kind.name} depends on the collation"
         )
     extra = [m for m in metadata if not isinstance(m, _MARKERS) and m not in _MARKERS]
-    constraint: TypeAdapter[Any] | None = None
+    check = kind.check
+    if merge is not Merge.LAST:
+        check = _finite(check, merge)
     if extra:
-        constrained: Any = functools.reduce(lambda inner, m: typing.Annotated[inner, m], extra, annotation)
-        constraint = TypeAdapter(constrained)
+        check = _constrained(check, annotation, extra)
     default = PydanticUndefined if info.is_required() else info.get_default(call_default_factory=True)
-    return Column(name, kind, nullable, merge, position, default, constraint)
+    return Column(name, kind, nullable, merge, position, default, check)
+
+
+def _finite(check: Callable[[Any], Any], merge: Merge) -> Callable[[Any], Any]:
+    def checked(value: Any) -> Any:
+        found = check(value)
+        if type(found) is not int and not kinds.is_finite(found):
+            raise ValueError(f"must be finite: NaN and infinity have no place in a {merge}")
+        return found
+
+    return checked
+
+
+def _constrained(check: Callable[[Any], Any], annotation: Any, extra: Sequence[Any]) -> Callable[[Any], Any]:
+    annotated: Any = functools.reduce(lambda inner, m: typing.Annotated[inner, m], extra, annotation)
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated)
+
+    def checked(value: Any) -> Any:
+        found = check(value)
+        try:
+            adapter.validate_python(found, strict=True)
+        except ValidationError as error:
+            raise ValueError(error.errors(include_input=False, include_url=False)[0]["msg"]) from None
+        return found
+
+    return checked
 
 
 def _check_key_column(place: str, kind: Kind, *, nullable: bool, merged: bool) -> None:

@@ -50,7 +50,8 @@ class Codec:
         self._mask_all = (1 << len(fields)) - 1
         row: Any = tuple.__class_getitem__((int, int, int, int, *keys, *fields))  # known at run time only
         self._decoder = msgspec.msgpack.Decoder(row)
-        self._encoder = msgspec.msgpack.Encoder(decimal_format="string")
+        self._encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+        self._fingerprint = declaration.fingerprint
         self._absent = [None] * len(fields)
 
     def encode(self, version: int, generation: int, key: Sequence[Any], patch: Sequence[tuple[int, Any]]) -> bytes:
@@ -63,7 +64,11 @@ class Codec:
         for position, value in patch:
             fields[position] = value
             mask |= 1 << position
-        return self._encoder.encode((self._declaration.fingerprint, version, generation, mask, *key, *fields))
+        return self.encode_row(version, generation, mask, key, fields)
+
+    def encode_row(self, version: int, generation: int, mask: int, key: Sequence[Any], fields: Sequence[Any]) -> bytes:
+        """One record, its fields laid out: one value each, None for what is left out."""
+        return self._encode((self._fingerprint, version, generation, mask, *key, *fields))
 
     def decode(self, values: Sequence[bytes | None]) -> list[Row]:
         """The rows of a batch. Raises BadRecord for the first that cannot be read."""

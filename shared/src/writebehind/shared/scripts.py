@@ -54,11 +54,11 @@ class Call:
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """A write is in the cache. `undo` is what `undo` needs, opaque to everyone else."""
+    """A write is in the cache. `undo` is what `undo` needs, opaque to everyone else: a part of the reply as it came."""
 
     version: int
     generation: int
-    undo: list[Any]
+    undo: msgspec.Raw
 
 
 class NeedsBase(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -87,6 +87,8 @@ class Entry:
 _decode_write = msgspec.msgpack.Decoder(tuple[int, list[Applied | NeedsBase | OutOfRange]]).decode
 
 Patch = Sequence[tuple[int, str]]  # position of a field and its value in cache form
+# The same as the scripts take it: [index, value, index, value, ...], with indexes that count from 1.
+FlatPatch = Sequence[int | str]
 
 
 class EntityScripts:
@@ -103,25 +105,24 @@ class EntityScripts:
         )
         self._ttl_ms = max(1, int(declaration.strategy.ttl_s * 1000))
 
-    def write(self, keys: Sequence[str], patches: Sequence[Patch], *, seen: int, token: str, lease_us: int) -> Call:
+    def write(self, keys: Sequence[str], patches: Sequence[FlatPatch], *, seen: int, token: str, lease_us: int) -> Call:
         """Apply patches; an empty one deletes. Reply: `read_write`."""
-        flat = [[part for position, value in patch for part in (position + 1, value)] for patch in patches]
-        return Call(WRITE, keys, (self._fields, seen, _encode(flat), token, lease_us))
+        return Call(WRITE, keys, (self._fields, seen, _encode(patches), token, lease_us))
 
-    def undo(self, keys: Sequence[str], writes: Sequence[tuple[Applied, Patch]]) -> Call:
+    def undo(self, keys: Sequence[str], writes: Sequence[tuple[Applied, FlatPatch]]) -> Call:
         """Take writes back. `writes` pairs what `read_write` gave with the patch that was sent."""
-        blob = [[applied.version, applied.generation, _flat(patch), applied.undo] for applied, patch in writes]
+        blob = [[applied.version, applied.generation, patch, applied.undo] for applied, patch in writes]
         return Call(UNDO, keys, (self._fields, _encode(blob)))
 
     def refuse(self, keys: Sequence[str], rows: Sequence[Row]) -> Call:
         """Take back records that the database refused. What a field was before is not known: it leaves the entry."""
-        writes: list[tuple[Applied, Patch]] = []
+        writes: list[tuple[Applied, FlatPatch]] = []
         for row in rows:
             values = row[KEYS + len(self._declaration.keys) :]
             touched = [c for c in self._declaration.fields if row[MASK] & c.bit]
             patch = [(c.position, _sum(values[c.position], c.kind.to_cache)) for c in touched]
-            nothing = [False] * (1 + len(touched))  # neither bookkeeping nor values
-            writes.append((Applied(row[VERSION], row[GENERATION], nothing), patch))
+            nothing = msgspec.Raw(_encode([False] * (1 + len(touched))))  # neither bookkeeping nor values
+            writes.append((Applied(row[VERSION], row[GENERATION], nothing), flat(patch)))
         return self.undo(keys, writes)
 
     def lease(self, keys: Sequence[str], *, token: str, lease_us: int) -> Call:
@@ -140,7 +141,7 @@ class EntityScripts:
                 self._fields,
                 token,
                 self._ttl_ms,
-                _encode([[exists, version, _flat(row)] for exists, version, row in rows]),
+                _encode([[exists, version, flat(row)] for exists, version, row in rows]),
             ),
         )
 
@@ -158,7 +159,7 @@ class EntityScripts:
         """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position)."""
         keep = "1" if self._declaration.write_behind.deletes else "0"
         blob = [
-            [exists, _flat(row), [part for position, version in versions for part in (position + 1, version)]]
+            [exists, flat(row), [part for position, version in versions for part in (position + 1, version)]]
             for exists, row, versions in rows
         ]
         return Call(HEAL, keys, (self._fields, keep, _encode(blob)))
@@ -193,7 +194,8 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
     return {flat[at]: flat[at + 1] for at in range(0, len(flat), 2)}
 
 
-def _flat(patch: Patch) -> list[int | str]:
+def flat(patch: Patch) -> list[int | str]:
+    """A patch as the scripts take it."""
     return [part for position, value in patch for part in (position + 1, value)]
 
 

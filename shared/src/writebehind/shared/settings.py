@@ -308,6 +308,14 @@ def _missing_sources() -> list[str]:
     return found
 
 
+def options_refused(settings: Settings) -> ConfigurationError:
+    """What to raise when librdkafka refuses to make a client: its own text shows the value, which may be a secret."""
+    return ConfigurationError(
+        f"{PREFIX}KAFKA__OPTIONS: librdkafka does not know one of these, or cannot use its value: "
+        + ", ".join(sorted(settings.kafka.options))
+    )
+
+
 def kafka_client_config(settings: Settings) -> dict[str, str | int | float | bool]:
     """The librdkafka settings every client of ours starts from."""
     options = {name: value.get_secret_value() for name, value in settings.kafka.options.items()}

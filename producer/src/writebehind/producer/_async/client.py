@@ -68,18 +68,21 @@ class AsyncClient:
         return cls(settings or load_settings(), on_delivery_failed)
 
     async def start(self) -> Self:
-        """Connect. Raises ConfigurationError when the cache may evict entries with pending writes."""
+        """Connect.
+
+        Raises ConfigurationError when the cache may evict entries with pending writes, or librdkafka refuses an option.
+        """
         self._pid = os.getpid()
         self._runtime = Runtime()
         self._cache = AsyncCache(self._settings.cache)
         self._rows = AsyncRows(self._settings.database)
         try:
             await self._cache.check_policy()
+            self._writer = AsyncWriter(self._settings, self._cache, self._rows, self._runtime)
         except BaseException:
             await self._cache.close()
             raise
         self._reader = AsyncReader(self._settings, self._cache, self._rows)
-        self._writer = AsyncWriter(self._settings, self._cache, self._rows, self._runtime)
         self._writer.on_failed = self._failed_unattended
         self._direct = AsyncDirectClient(self._settings, self._rows, self._runtime)
         self._progress = AsyncProgress(self._rows, self._settings.producer.timeout_s)

@@ -123,10 +123,10 @@ class AsyncWriter:
             return
         now_us, answers = read_write(reply)
         self._clock.calibrate(sent_us, _now_us(), now_us)
+        self._clock.observe(max([answer.version for answer in answers if isinstance(answer, Applied)], default=0))
         for write, answer in zip(writes, answers, strict=True):
             if isinstance(answer, Applied):
-                write.applied, write.version = answer, answer.version
-                self._clock.observe(answer.version)
+                write.applied, write.version, write.generation = answer, answer.version, answer.generation
                 self._enqueue(write)
             elif isinstance(answer, NeedsBase):
                 write.needs_base = answer.token
@@ -152,7 +152,7 @@ class AsyncWriter:
             )
 
     def _enqueue_without_cache(self, write: Write) -> None:
-        write.applied = None
+        write.applied, write.generation = None, 0
         write.version = self._clock.next(_now_us())
         self._enqueue(write)
 
@@ -180,6 +180,7 @@ class AsyncWriter:
         refused: list[Write] = []
         for write in writes:
             if write.error is None:
+                write.applied = None  # nothing to undo; it holds the reply of the whole call
                 write.group.one_done()
             elif is_definite(write.error):
                 refused.append(write)

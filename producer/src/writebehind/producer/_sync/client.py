@@ -69,18 +69,21 @@ class Client:
         return cls(settings or load_settings(), on_delivery_failed)
 
     def start(self) -> Self:
-        """Connect. Raises ConfigurationError when the cache may evict entries with pending writes."""
+        """Connect.
+
+        Raises ConfigurationError when the cache may evict entries with pending writes, or librdkafka refuses an option.
+        """
         self._pid = os.getpid()
         self._runtime = Runtime()
         self._cache = Cache(self._settings.cache)
         self._rows = Rows(self._settings.database)
         try:
             self._cache.check_policy()
+            self._writer = Writer(self._settings, self._cache, self._rows, self._runtime)
         except BaseException:
             self._cache.close()
             raise
         self._reader = Reader(self._settings, self._cache, self._rows)
-        self._writer = Writer(self._settings, self._cache, self._rows, self._runtime)
         self._writer.on_failed = self._failed_unattended
         self._direct = DirectClient(self._settings, self._rows, self._runtime)
         self._progress = Progress(self._rows, self._settings.producer.timeout_s)

@@ -93,8 +93,8 @@ simulate: $(STAMP) ## 20,000 histories of flusher and producer in memory, with c
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
 	$(VENV)/bin/writebehind demo $(ARGS)
 
-.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison
-bench: bench-flush bench-produce bench-latency bench-memory bench-poison ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit
+bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
 
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
@@ -104,6 +104,9 @@ bench-produce: $(STAMP) ## Acknowledged writes per second of one process
 
 bench-poison: $(STAMP) ## What refused records cost
 	$(PY) -m tests.benchmarks.bench_poison $(ARGS)
+
+bench-audit: $(STAMP) ## The drift audit against bare reads, and what it finds among live writes
+	$(PY) -m tests.benchmarks.bench_audit $(ARGS)
 
 bench-latency: $(STAMP) ## An acknowledged write beside a plain UPDATE and COMMIT
 	$(PY) -m tests.benchmarks.bench_latency $(ARGS)

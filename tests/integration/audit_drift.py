@@ -14,7 +14,7 @@ from writebehind.flusher.audit.diff import Verdict
 from writebehind.shared.bookkeeping import FIELD, short_names
 
 HITS, NOTE = short_names(["hits", "note"])
-FIRST_KEY = 1_000_000  # the keys of planted drift begin here; everything below is in sync
+FIRST_KEY = 1_000_000_000  # the keys of planted drift begin here; everything below is in sync
 
 
 @dataclass(frozen=True, slots=True)

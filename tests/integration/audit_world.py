@@ -144,6 +144,8 @@ def live_writes(w: World) -> Iterator[None]:
     with ThreadPoolExecutor(1) as pool:
         writer = pool.submit(write)
         try:
+            names = [w.entry(Counter, key) for key in range(LIVE_KEYS)]
+            w.wait(lambda: writer.done() or w.cache.exists(*names) >= LIVE_KEYS // 2, "live writes to be under way")
             yield
         finally:
             stop.set()

@@ -33,7 +33,7 @@ def test_all_planted_drift_is_found_among_live_writes_and_nothing_else(
         assert missed == {}
         told = result.as_json()["entities"]["counter"]
         assert told["drift"] + told["verdicts"]["unreadable"] == len(planted)
-        assert told["compared"] >= len(planted) + LIVE_KEYS
+        assert told["compared"] >= len(planted) + LIVE_KEYS // 2, "entries of the live writes were among them"
         assert told["verified_through"] is None
         assert result.code == 1
 

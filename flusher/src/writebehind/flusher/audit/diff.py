@@ -25,6 +25,7 @@ from .same import Beyond, covers, is_readable, read, same
 ROW = "(row)"  # in place of a field: the row itself is there, or not, against what the entry says
 DELETE = "delete"  # in place of a patch
 
+_WHOLE, _BLANK, _NULL = ord("c"), ord(" "), CACHE_NULL.encode()
 _ZERO = re.compile(r"'?0(\.0*)?'?(::.*)?")
 
 
@@ -86,16 +87,19 @@ class Comparer:
             for c in declaration.fields
         ]
 
-    def is_plainly_the_same(self, cached: Cached, row: Row | None) -> bool:
-        """The common case, quickly: a clean whole entry whose texts are what the row's values are written as."""
-        if row is None or len(cached.header) != CLEAN or cached.header[-1] != "c":
+    def is_plainly_the_same(self, values: Sequence[bytes | None], row: Row | None) -> bool:
+        """The common case, quickly: a clean whole entry, as the cache gave it, is how the row's values are written."""
+        header = values[0] if row is not None else None
+        if row is None or header is None or len(header) != CLEAN or header[-1] != _WHOLE:
+            return False
+        if not (header[:16].isdigit() and header[17:33].isdigit() and header[16] == _BLANK):
             return False
         try:
-            for text, value, to_cache in zip(cached.texts, row, self._to_cache, strict=False):
-                if text != (CACHE_NULL if value is None else to_cache(value)):
+            for raw, value, to_cache in zip(values[1:], row, self._to_cache, strict=False):
+                if raw != (_NULL if value is None else to_cache(value).encode()):
                     return False
         except (ValueError, LookupError, TypeError, AttributeError):
-            return False
+            return False  # the row holds what no declared value is: the slow comparison tells
         return True
 
     def differences(self, cached: Cached, row: Row | None) -> list[str]:
@@ -217,7 +221,10 @@ class Comparer:
 
 def newest_version(row: Row | None) -> int:
     """The newest version of a row's fields, 0 without any."""
-    return max((version for version in (row[-1] or ()) if version is not None), default=0) if row is not None else 0
+    versions = None if row is None else row[-1]
+    if versions is None or isinstance(versions, int):
+        return versions or 0  # of a write-through row
+    return max((version for version in versions if version is not None), default=0)
 
 
 def version_of(field: Field, row: Row | None) -> int:

@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.errors import InvalidWrite
 
 from .cache import CacheReader
-from .diff import DRIFT, Verdict, newest_version
-from .entry import Cached, Unreadable, form_of
+from .diff import DRIFT, Row, Verdict, newest_version
+from .entry import Cached, Found, Unreadable, form_of
 from .letters import Skipped
 from .options import Options, batches
 from .repair import Repairer
@@ -114,36 +113,42 @@ class Job:
         self.seen += len(texts)
         taken = [text for text in texts if self._options.takes(text, self._run)]
         tally.sampled_out += len(texts) - len(taken)
-        from_cache = not self._options.from_database  # then a name that holds nothing we know is a finding
-        found = self._cache.read(entity, self._forms[entity], taken, certain=from_cache)
-        keys = [self._key(table, text) for text in taken]
-        asked = [key for key, entry in zip(keys, found, strict=True) if key is not None and isinstance(entry, Cached)]
-        rows = table.rows(asked)
-        plainly, same = table.comparer.is_plainly_the_same, 0
-        for text, key, entry in zip(taken, keys, found, strict=True):
-            row = rows.get(key) if key is not None else None
-            if isinstance(entry, Cached) and key is not None:
-                if plainly(entry, row) or (not entry.kept.pending and not table.comparer.differences(entry, row)):
-                    same += 1
-                    continue
-            elif entry is None:
-                if self._options.from_database:
-                    tally.uncached += 1
-                else:
-                    tally.vanished += 1
-                continue
-            seen = entry if key is not None else Unreadable("its name is no key of the entity")
-            if not self._fresh:
-                self._fresh_cursor = cursor
-            now = time.monotonic()
-            self._fresh.append(Suspect(entity, key or (), text, seen, row, now, now))
-        tally.in_sync(same)
+        form, keys = self._forms[entity], table.keys_of(taken)
+        answers = self._cache.ask(entity, form, taken)
+        asked = [key for key, answer in zip(keys, answers, strict=True) if key is not None and answer]
+        rows, plainly = table.rows(asked), table.comparer.is_plainly_the_same
+        odd = [
+            index
+            for index, (key, answer) in enumerate(zip(keys, answers, strict=True))
+            if key is None or not answer or not plainly(answer, rows.get(key))
+        ]
+        tally.in_sync(len(taken) - len(odd))
+        if self._options.from_database:  # most rows have no entry
+            cached = [index for index in odd if answers[index] is None or any(answers[index] or ())]
+            tally.uncached += len(odd) - len(cached)
+            odd = cached
+        texts = [taken[index] for index in odd]
+        entries = self._cache.found(entity, form, texts, [answers[index] for index in odd])
+        for index, entry in zip(odd, entries, strict=True):
+            key = keys[index]
+            self._second_sight(table, taken[index], key, entry, rows.get(key) if key else None, cursor)
 
-    def _key(self, table: Table, text: str) -> tuple[Any, ...] | None:
-        try:
-            return table.declaration.check_key(table.declaration.parse_key(text))
-        except (ValueError, InvalidWrite, OverflowError):
-            return None
+    def _second_sight(
+        self, table: Table, text: str, key: tuple[Any, ...] | None, entry: Found, row: Row | None, cursor: Any
+    ) -> None:
+        """Count an entry that is in sync after all, or make it a suspect."""
+        entity = table.declaration.name
+        if entry is None:
+            self.tallies[entity].vanished += 1
+            return
+        seen = entry if key is not None else Unreadable("its name is no key of the entity")
+        if isinstance(seen, Cached) and not seen.kept.pending and not table.comparer.differences(seen, row):
+            self.tallies[entity].in_sync()
+            return
+        if not self._fresh:
+            self._fresh_cursor = cursor
+        now = time.monotonic()
+        self._fresh.append(Suspect(entity, key or (), text, seen, row, now, now))
 
     # Further looks
 

@@ -84,7 +84,7 @@ def _over_time(history: Sequence[Mapping[str, Any]]) -> str:
                 parts.append(
                     _bar(x + 1, y, max(1.0, step - 2), tall, color, f"run {run['run']}: {name} {total[name]:,}")
                 )
-        if index % max(1, round(110 / step)) == 0:
+        if index % max(1, round(110 / step)) == 0 and x < WIDTH - 70:  # a label at the edge would be cut off
             parts.append(
                 f'<text x="{x:.0f}" y="{HEIGHT + 28}">{html.escape(run["started_at"][5:16].replace("T", " "))}</text>'
             )
@@ -102,7 +102,7 @@ def _by_entity(result: Result) -> str:
 def _by_age(result: Result) -> str:
     ages = _sum(told["drift_by_age_s"] for told in result.entities.values())
     names = {"<=60": "up to 1 min", "<=300": "5 min", "<=600": "10 min", "<=3600": "1 h", "<=86400": "1 day"}
-    return _rows({names.get(age, "older"): {Verdict.LOST: count} for age, count in ages.items()}, "age of drift")
+    return _rows({names.get(age, "older"): {"drift": count} for age, count in ages.items()}, "age of drift")
 
 
 def _rows(bars: Mapping[str, Mapping[str, int]], name: str) -> str:
@@ -116,7 +116,9 @@ def _rows(bars: Mapping[str, Mapping[str, int]], name: str) -> str:
         for verdict, count in bar.items():
             wide = (WIDTH - left - 80) * count / most
             if count:
-                parts.append(_bar(x, y, max(1.0, wide), ROW - 8, COLORS[verdict], f"{verdict} {count:,}"))
+                parts.append(
+                    _bar(x, y, max(1.0, wide), ROW - 8, COLORS.get(verdict, "#78909c"), f"{verdict} {count:,}")
+                )
                 x += wide
         parts.append(f'<text x="{x + 6:.0f}" y="{y + 14}">{sum(bar.values()):,}</text>')
     return "".join(parts) + "</svg>"

@@ -14,9 +14,9 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
-from writebehind.shared import table, utc
+from writebehind.shared import kinds, table, utc
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.errors import ConfigurationError
+from writebehind.shared.errors import ConfigurationError, InvalidWrite
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import Statements
 
@@ -105,6 +105,8 @@ class Table:
         defaults = {name: column.default_expr for name, column in info.columns.items()} if info else {}
         self.comparer = Comparer(declaration, self.slots, defaults)
         self._store = store
+        self._loads_keys = any(c.kind.from_db is not None for c in declaration.keys)
+        self._int8_key = [c.kind.name for c in declaration.keys] == ["int8"]
         self._types = [c.kind.param_type for c in declaration.keys]
         self._select = Statements.select_of(declaration, self.schema)
 
@@ -115,7 +117,23 @@ class Table:
         params = pack(self._types, [list(column) for column in zip(*keys, strict=True)])
         found = self._store.run(lambda c: c.execute(self._select, params, binary=True).fetchall())
         width = len(self.declaration.keys)
-        return {self.key(row[:width]): row[width:] for row in found}
+        if self._loads_keys:
+            return {self.key(row[:width]): row[width:] for row in found}
+        return {row[:width]: row[width:] for row in found}
+
+    def keys_of(self, texts: Sequence[str]) -> list[tuple[Any, ...] | None]:
+        """Keys in wire form from their texts; None for what no write of ours would have named an entry."""
+        return list(map(self._key_of, texts))
+
+    def _key_of(self, text: str) -> tuple[Any, ...] | None:
+        try:
+            if self._int8_key:  # by far the most frequent
+                number = int(text)
+                return (number,) if str(number) == text and kinds.INT8_MIN <= number <= kinds.INT8_MAX else None
+            key = self.declaration.check_key(self.declaration.parse_key(text))
+            return key if self.declaration.key_text(key) == text else None
+        except (ValueError, InvalidWrite, OverflowError, UnicodeError):
+            return None
 
     def rows_of_nobody(self) -> None:
         """Read no row at all: whether we may is found out before anything is compared. Raises ConfigurationError."""

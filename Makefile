@@ -72,6 +72,15 @@ JOBS ?= 4
 test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS="-k fold -x"
 	$(PY) -m pytest -n $(JOBS) --dist loadfile tests/unit tests/properties tests/integration tests/examples tests/deploy $(ARGS)
 
+# Versions that Go 1.26 builds. The tests of k8s/ use what is here, and the raw manifests where Go is missing.
+.PHONY: k8s-tools
+k8s-tools: .cache/go/kustomize .cache/go/kubeconform ## Build kustomize and kubeconform where Go is installed; make test then uses them
+.cache/go/kustomize: GO_PACKAGE := sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+.cache/go/kubeconform: GO_PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+.cache/go/kustomize .cache/go/kubeconform:
+	@command -v go >/dev/null || echo "Go is not installed: the manifests are checked as they are written" >&2
+	@! command -v go >/dev/null || GOBIN=$(CURDIR)/.cache/go go install $(GO_PACKAGE)
+
 ##### Break it on purpose
 
 MINUTES ?= 60

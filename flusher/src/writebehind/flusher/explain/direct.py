@@ -56,11 +56,18 @@ def crashes(strategy: Direct, settings: Settings) -> list[Crash]:
         _cache_down(strategy),
         Crash("the cache loses everything", "acknowledged", "written", "the row; readers fill the entry again"),
         Crash(
-            "the database is down", "NotApplied", "unchanged", "the cache until entries expire; a miss is DatabaseDown"
+            "the cache loses everything before COMMIT, then the service dies",
+            "nothing",
+            "written",
+            f"may be old for {duration(strategy.ttl_s)}: a reader could fill without seeing the intent",
         ),
         Crash(
-            "the database refuses the write", "an error", "unchanged", "the row: nothing is left behind in the cache"
+            "the database is down",
+            "NotApplied, or Unknown when the statement was on its way",
+            "once or not at all",
+            "the cache until entries expire; a miss is DatabaseDown",
         ),
+        Crash("the database refuses the write", "Refused", "unchanged", "the row: nothing is left behind in the cache"),
     ]
 
 
@@ -68,7 +75,12 @@ def _cache_down(strategy: Direct) -> Crash:
     if strategy.on_cache_down == "fail":
         return Crash("the cache is down", "NotApplied", "unchanged", "the row: slow")
     caller = "acknowledged: the invalidation is in Kafka first; NotApplied when Kafka is down as well"
-    return Crash("the cache is down", caller, "written", "the row: slow; the flusher drops the entry later")
+    return Crash(
+        "the cache is down",
+        caller,
+        "written",
+        "the row: slow; the old entry where it is reached, until the flusher drops it",
+    )
 
 
 def _statement(settings: Settings) -> str:

@@ -45,7 +45,7 @@ FIELDS_MAX = 62  # one bit each in the record's mask, which must stay an int64
 class Column:
     """A column of an entity. `position` counts keys and fields apart; `bit` is a field's place in the record's mask.
 
-    `check` turns what a caller gave, unless it is None, into the Python form, or raises ValueError with the broken rule:
+    `check` turns what a caller gave, unless it is None, into the Python form, or raises ValueError with the rule:
     the kind's, the merge's, or one that the annotation adds.
     """
 

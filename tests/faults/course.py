@@ -141,6 +141,7 @@ class Course:
                 slot.signal(signal.SIGABRT)  # its log then shows where every thread stands
             self._problems.append(
                 f"{last.written - last.flushed} records are not flushed {QUIET_TIMEOUT_S:g} s after the last write"
+                f" ({self._timeline.trouble or 'seen just now'})"
             )
             self._wait(flushed, QUIET_TIMEOUT_S)
         self._wait(lambda: False, SETTLE_S)

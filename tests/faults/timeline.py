@@ -57,6 +57,7 @@ class Timeline:
     world: World
     points: list[Point] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    trouble: str = ""  # why the last look failed
 
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
@@ -86,7 +87,7 @@ class Timeline:
         return bool(self.points) and self.points[-1].flushed >= self.points[-1].written and not self.pending
 
     def _run(self) -> None:
-        consumer = self.world.consumer()
+        consumer, abandoned = self.world.consumer(), list[Consumer]()
         connection: psycopg.Connection[Any] | None = None
         try:
             while not self._stopping.wait(EVERY_S):
@@ -96,10 +97,13 @@ class Timeline:
                 except psycopg.Error:
                     _close(connection)
                     connection = None
-                except KafkaException:
-                    continue
-                except TimeoutError:
-                    consumer = self.world.consumer()  # the other one may hang for ever, and is not closed either
+                except (KafkaException, TimeoutError) as error:
+                    # One that saw its broker go may hang, or ask a leader it remembers, for ever. So may closing it.
+                    self.trouble = f"{type(error).__name__}: {error}"
+                    abandoned.append(consumer)
+                    consumer = self.world.consumer()
+                else:
+                    self.trouble = ""
         finally:
             _close(connection)
             consumer.close()

@@ -95,7 +95,8 @@ class Server(ABC):
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Wait until the server answers a request of its own protocol. Raises EmbeddedError after `timeout_s`."""
-        pid = self._running_pid()
+        # Not _running_pid(): a server that has ended already is told with its exit code.
+        pid = self._pid if self._pid is not None else self._running_pid()
         deadline = time.monotonic() + timeout_s
         while not self._serves():
             code = self._supervisor.exit_code(pid)

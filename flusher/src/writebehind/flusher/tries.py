@@ -27,6 +27,8 @@ from psycopg.pq.abc import PGresult
 
 from .rows import Command
 
+_GO_BACK, _KEEP, _MARK = b"ROLLBACK TO attempt", b"RELEASE attempt", b"SAVEPOINT attempt"
+
 Part = Callable[[], Sequence[Command]]  # packs the part's statements; raises when a value has no encoding
 
 
@@ -67,29 +69,32 @@ class Tries:
         """End the transaction; the connection is as it was before."""
         self._pgconn.enter_pipeline_mode()
         for command in (b"ROLLBACK", *(b"DEALLOCATE " + name for name in self._prepared.values())):
-            self._execute(command)
+            self.statements += 1
+            self._pgconn.send_query_params(command, None)
         self._sync(-1)
         self._take_all()
 
     def _send_part(self, index: int, commands: Sequence[Command]) -> None:
         self.count += 1
-        self._execute(b"ROLLBACK TO attempt")
-        for statement, _ in commands:
-            if statement not in self._prepared:
-                # Before any of the part's statements, or it could be skipped and its name be known to us only.
-                self._prepared[statement] = b"try_%d" % len(self._prepared)
-                self._pgconn.send_prepare(self._prepared[statement], _numbered(statement))
+        # Always before what may fail, or it could be skipped and its name be known to us only.
+        self._prepare(_GO_BACK, _KEEP, _MARK)
+        self._execute(_GO_BACK)
+        self._prepare(*(statement for statement, _ in commands))
         for statement, params in commands:
-            self.statements += 1
-            data = [param.data for param in params]
-            self._pgconn.send_query_prepared(self._prepared[statement], data, [Format.BINARY] * len(data))
-        self._execute(b"RELEASE attempt")
-        self._execute(b"SAVEPOINT attempt")
+            self._execute(statement, [param.data for param in params])
+        self._execute(_KEEP)
+        self._execute(_MARK)
         self._sync(index)
 
-    def _execute(self, command: bytes) -> None:
+    def _prepare(self, *statements: bytes) -> None:
+        for statement in statements:
+            if statement not in self._prepared:
+                self._prepared[statement] = b"try_%d" % len(self._prepared)
+                self._pgconn.send_prepare(self._prepared[statement], _numbered(statement))
+
+    def _execute(self, statement: bytes, data: Sequence[bytes | None] = ()) -> None:
         self.statements += 1
-        self._pgconn.send_query_params(command, None)
+        self._pgconn.send_query_prepared(self._prepared[statement], data or None, [Format.BINARY] * len(data) or None)
 
     def _sync(self, index: int) -> None:
         """Send what is queued, and take the answers that are there: neither side may fill up and wait for the other."""

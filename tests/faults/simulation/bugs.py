@@ -142,6 +142,23 @@ BUGS = (
     ),
     Bug("one bad record drops its batch", FLUSHER + "batch", "Batch.refuse", "if index not in causes]", "if False]"),
     Bug("refused values stay in the cache", FLUSHER + "attempt", "Attempts._settle", "if batch.letters:", "if False:"),
+    Bug(
+        "what a dead flusher did not settle is trusted",
+        FLUSHER + "claims",
+        "Claims._take",
+        "max(settled, logs[topic, n].start)",
+        "next_",
+    ),
+    Bug(
+        "settled is said before the cache knows", FLUSHER + "settle", "Settler._step", "if not self.unsure:", "if True:"
+    ),
+    Bug(
+        "entries in doubt are healed",
+        FLUSHER + "settle",
+        "Settler._settle",
+        "if (key := part.keys[at]) not in self._doubts",
+        "if (key := part.keys[at])",
+    ),
     # What advance() and MERGE do
     Bug("no epoch check", MODEL + "database", "may_advance", "known.epoch == epoch and ", ""),
     Bug("no offset check", MODEL + "database", "may_advance", " and known.next_offset == expected", ""),
@@ -153,6 +170,13 @@ BUGS = (
         MODEL + "cache_settles",
         "same_generation",
         'generation != 0 and int(entry["#g"]) == generation',
+        "True",
+    ),
+    Bug(
+        "what is newer than the row is forgotten",
+        MODEL + "cache_settles",
+        "holds_nothing_newer",
+        'int(entry.get("#v", 0)) <= version',
         "True",
     ),
     Bug("settle ignores counts", MODEL + "cache_settles", "lowered", "pending - count", "0"),

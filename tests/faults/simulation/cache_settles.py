@@ -1,4 +1,4 @@
-"""What undo.lua, settle.lua and heal.lua do to the cache in memory; the bookkeeping is in fields of its own."""
+"""What undo.lua, settle.lua, forget.lua and heal.lua do to the cache in memory; its bookkeeping is fields."""
 
 from __future__ import annotations
 
@@ -141,6 +141,18 @@ def _lower_sums(entry: dict[str, str], fields: Any, flushed: Sequence[str]) -> N
     for name, delta in zip(names, flushed, strict=True):
         if delta != "" and "+" + name in entry:
             entry["+" + name] = add(entry["+" + name], str(-int(delta)))
+
+
+def forget(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    gone = [holds_nothing_newer(cache.entry(key), version) for key, version in zip(keys, _unpack(args[0]), strict=True)]
+    for key, is_gone in zip(keys, gone, strict=True):
+        if is_gone:
+            cache.drop(key)
+    return gone
+
+
+def holds_nothing_newer(entry: dict[str, str], version: int) -> bool:
+    return int(entry.get("#v", 0)) <= version
 
 
 def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:

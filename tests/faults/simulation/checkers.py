@@ -110,7 +110,7 @@ def coherent(history: History) -> Iterator[Violation]:
             continue
         if history.shown.get(key) != row:
             yield Violation("coherent", f"key {key} shows {history.shown.get(key)}, its row is {row}")
-        if "#p" in history.entries.get(key, {}) and key not in history.excused and key not in history.moved:
+        if "#p" in history.entries.get(key, {}):
             yield Violation("coherent", f"entry {key} is pending for ever: {history.entries[key]}")
 
 

@@ -129,4 +129,4 @@ class Client:
             call.version, call.cached = write.version, write.generation > 0
         self._in_flight = []
         for entry in self._cache._suspects:  # nobody remembers any more that these are in doubt
-            self._world.history.excused[key_of(entry)] = True
+            self._world.history.excused.add(key_of(entry))

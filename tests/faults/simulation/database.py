@@ -22,6 +22,7 @@ class Progress:
     topic_id: str
     next_offset: int
     epoch: int
+    settled: int
 
 
 @dataclass
@@ -85,7 +86,15 @@ class Database:
         staged = transaction.staged.rows
         return staged[key] if key in staged else self.rows.get(key)
 
-    def advance(self, transaction: Transaction, partition: int, epoch: int, expected: int, following: int) -> None:
+    def advance(
+        self,
+        transaction: Transaction,
+        partition: int,
+        epoch: int,
+        expected: int,
+        following: int,
+        settled: int | None,
+    ) -> None:
         """One partition of advance(): raises unless it is where, and whose, the flusher thinks."""
         self.lock(transaction, ("progress", partition))
         known = transaction.staged.progress.get(partition) or self.progress.get(partition)
@@ -93,7 +102,18 @@ class Database:
             fenced = errors.RaiseException("fenced")
             fenced.sqlstate = "WB001"
             raise fenced
-        transaction.staged.progress[partition] = replace(known, next_offset=following)
+        transaction.staged.progress[partition] = replace(
+            known, next_offset=following, settled=known.settled if settled is None else settled
+        )
+
+    def settled(self, partition: int, epoch: int, offset: int) -> None:
+        """UPDATE of how far the cache knows, for one partition."""
+        transaction = Transaction()
+        self.lock(transaction, ("progress", partition))
+        self.release(transaction)
+        known = self.progress.get(partition)
+        if known is not None and known.epoch == epoch:
+            self.progress[partition] = replace(known, settled=offset)
 
     def claim(self, partition: int, topic_id: str, start: int) -> Progress:
         """INSERT … ON CONFLICT DO UPDATE of the claims, for one partition."""
@@ -101,7 +121,7 @@ class Database:
         self.lock(transaction, ("progress", partition))
         self.release(transaction)
         known = self.progress.get(partition)
-        self.progress[partition] = Progress(topic_id, start, 1) if known is None else raised(known)
+        self.progress[partition] = Progress(topic_id, start, 1, start) if known is None else raised(known)
         return self.progress[partition]
 
     def claimants(self, partitions: Iterable[int], name: str) -> None:

@@ -12,7 +12,6 @@ from writebehind.flusher.lane import Lane, Outcome
 from writebehind.flusher.preflight import Prepared
 from writebehind.flusher.settle import Settler
 from writebehind.flusher.triage import Verdict
-from writebehind.shared.fold import Settlement
 from writebehind.shared.settings import Settings
 
 from .entities import slots, table_info
@@ -29,13 +28,13 @@ class Flusher:
         self._number = number
         self._settings = settings
         self._lives = 0
-        self._claimed: set[int] = set()  # keys whose commit is not settled yet
         self._process = Process(f"flusher {number}", "flusher")
         self._process.alive = False
         self.app: Any = None
         self.actors = [
             Actor(lambda: self._process, self._loop, lambda: self.alive),
             Actor(lambda: self._process, self._flush, lambda: self.alive and not self.lane.has_room),
+            Actor(lambda: self._process, self._record, lambda: self.alive and self._unrecorded),
             Actor(lambda: self._process, self._settle, lambda: self.alive and self._unsettled),
         ]
 
@@ -64,14 +63,16 @@ class Flusher:
 
     @property
     def _unsettled(self) -> bool:
-        return bool(self.settler._queue.unfinished_tasks or self.settler._suspect)
+        return bool(self.settler._queue.unfinished_tasks or self.settler.unsure)
+
+    @property
+    def _unrecorded(self) -> bool:
+        return self.lane.idle and self.lane._recorded != self.settler.settled
 
     def start(self) -> None:
         """A new process joins the group."""
         self._lives += 1
         self._process = Process(f"flusher {self._number}.{self._lives}", "flusher")
-        self._process.on_end.append(self._excuse)
-        self._claimed = set()
         self._world.run(Actor(lambda: self._process, self._open, lambda: True))
 
     def _open(self) -> None:
@@ -88,7 +89,6 @@ class Flusher:
         lane = self.lane
         batch = lane._inbox.get_nowait()
         assert batch is not None
-        self._claimed |= set(batch.keys)
         try:
             outcome = lane.flush(batch)
         except tenacity.RetryError:
@@ -99,24 +99,21 @@ class Flusher:
         lane._on_outcome(outcome)
         lane._concluded += 1
 
+    def _record(self) -> None:
+        """What the lane's thread does when no batch has come for a while."""
+        self.lane.record_settled()
+
     def _settle(self) -> None:
         """What the settler's thread does with one settlement, or while it has none."""
-        settler = self.settler
+        settler, history = self.settler, self._world.history
+        for key in settler._doubts.overdue(self._world.now_us / 1e6):  # deleted whatever is pending (documented)
+            history.disturbed.setdefault(int(key), history.event())
         try:
             committed = settler._queue.get_nowait()
         except queue.Empty:
-            settler._try(settler._forget_suspects)
-        else:
-            assert committed is not None
-            assert committed is not None, "nobody stops the settler here"
-            step: Any = settler._settle if isinstance(committed, Settlement) else settler._take_back
-            if not settler._try(step, committed):
-                settler._suspect.append(committed.keys)
-            settler._queue.task_done()
-        if not self._unsettled and self.lane.idle:
-            self._claimed.clear()
-
-    def _excuse(self) -> None:
-        """A flusher that died between commit and settle: its entries stay pending until the audit finds them."""
-        for key in self._claimed:
-            self._world.history.excused.setdefault(key, False)
+            settler._step(None)
+            return
+        assert committed is not None, "nobody stops the settler here"
+        history.doubted |= {int(key) for key in committed.doubtful}
+        settler._step(committed)
+        settler._queue.task_done()

@@ -58,9 +58,9 @@ class History:
     letters_sent: set[tuple[int, int]] = field(default_factory=set)  # acknowledged by the broker
     entries: dict[int, dict[str, str]] = field(default_factory=dict)
     shown: dict[int, dict[str, Any] | None] = field(default_factory=dict)  # what a read of each key gives at the end
-    # Keys whose entry the loss matrix leaves to the audit, and whether even its content may be wrong until then.
-    excused: dict[int, bool] = field(default_factory=dict)
     moved: set[int] = field(default_factory=set)  # keys whose partition had more than one owner
+    doubted: set[int] = field(default_factory=set)  # keys whose entries a new owner had doubts about
+    excused: set[int] = field(default_factory=set)  # keys whose entry the loss matrix leaves to the audit
     disturbed: dict[int, int] = field(default_factory=dict)  # keys whose entry a fault touched, with the first time
     went_back: list[str] = field(default_factory=list)  # versions or progress, as they happened
     errors: list[str] = field(default_factory=list)  # what no fault explains

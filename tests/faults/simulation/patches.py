@@ -97,7 +97,7 @@ def installed(stage: Stage) -> Iterator[None]:
             rows: {"pack": _unpacked},
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},
-            settle: {"connect": redis, "PATIENCE_S": 0.0},
+            settle: {"connect": redis, "PATIENCE_S": 0.0, "time": clock},
             producer_cache: {
                 "CachePool": mock.Mock(),
                 "Redis": SimpleNamespace(from_pool=redis),

@@ -88,9 +88,8 @@ class Run:
     def _flushed(self) -> bool:
         alive = [flusher for flusher in self.flushers if flusher.alive]
         ends = {n: len(log) for n, log in enumerate(self.broker.logs) if log}
-        told = all(
-            n in self.database.progress and self.database.progress[n].next_offset >= end for n, end in ends.items()
-        )
+        progress = self.database.progress
+        told = all(n in progress and progress[n].next_offset == progress[n].settled >= end for n, end in ends.items())
         return told and bool(alive) and all(flusher.quiet for flusher in alive)
 
     def _tell(self) -> None:

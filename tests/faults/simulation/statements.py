@@ -101,8 +101,14 @@ def claim(database: Database, _transaction: Transaction, params: Sequence[Any]) 
     rows: Rows = []
     for topic, n, topic_id, start in zip(*params[1:], strict=True):
         claimed = database.claim(n, topic_id, start)
-        rows.append((topic, n, claimed.epoch, claimed.next_offset, claimed.topic_id))
+        rows.append((topic, n, claimed.epoch, claimed.next_offset, claimed.settled, claimed.topic_id))
     return rows
+
+
+def _settled(database: Database, _transaction: Transaction, params: Sequence[Any]) -> Rows:
+    for partition, epoch, offset in zip(*params[:3], strict=True):
+        database.settled(partition, epoch, offset)
+    return []
 
 
 # How the text starts, what is in it, the point, and what runs it.
@@ -110,6 +116,7 @@ _KNOWN: tuple[tuple[str, str, str, Run], ...] = (
     ("SELECT", '."advance"(', "advance", _advance),
     ("MERGE INTO", "", "merge", _merge),
     ("DELETE FROM", "", "delete", _delete),
+    ("UPDATE", '."progress"', "settled", _settled),
     ("UPDATE", "", "reset", _reset),
     ("INSERT INTO", '."tombstone"', "bury", _bury),
     ("INSERT INTO", '."letter"', "letter", _letter),

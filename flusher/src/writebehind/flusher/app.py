@@ -151,8 +151,8 @@ class App:
         self._loop.outcomes.put(outcome)
 
     def _on_gone(self, places: set[Place], drain: bool) -> None:
-        """Partitions are not ours any more: forget what is buffered, and give a batch in the database a
-        moment to finish.
+        """Partitions are not ours any more: forget what is buffered, and give a batch in the database and its
+        settlement a moment to finish.
         """
         lanes: dict[Lane, set[int]] = {}
         for topic, partition in places:
@@ -160,9 +160,12 @@ class App:
                 lanes.setdefault(self._routes[topic].lane(partition), set()).add(partition)
         for lane, partitions in lanes.items():
             lane.buffer.drop(partitions)
+            lane.draining = drain
         deadline = time.monotonic() + DRAIN_S
-        while drain and time.monotonic() < deadline and not all(lane.idle or lane.backing_off for lane in lanes):
+        while drain and time.monotonic() < deadline and not all(lane.at_rest or lane.backing_off for lane in lanes):
             time.sleep(0.005)
+        for lane in lanes:
+            lane.draining = False
 
 
 def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | object]:

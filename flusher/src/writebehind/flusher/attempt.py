@@ -20,7 +20,7 @@ from .batch import Batch
 from .database import Writer
 from .letterbox import Draft, Letterbox, NotPosted, now, refused
 from .measures import Measures
-from .settle import Refused, Settler
+from .settle import Committed, Refused, Settler
 from .triage import Verdict
 
 log = logging.getLogger("writebehind.flusher")
@@ -92,7 +92,7 @@ class Attempts:
 
     def _write(self, batch: Batch) -> Folded:
         with self._measures.attempt(self._declaration):
-            return self._writer.write(batch)
+            return self._writer.write(batch, self._settler.settled)
 
     def _judge(self, batch: Batch, error: BaseException) -> Verdict:
         """POISON: the records at fault became letters, so come again at once. FENCED: see whether it was committed."""
@@ -146,12 +146,14 @@ class Attempts:
     def _settle(self, batch: Batch, folded: Folded) -> None:
         self.trouble = None
         self._measures.committed(batch, folded.rows + len(folded.deletes))
-        self._settler.put(folded.settlement)
-        if batch.letters:
-            declaration = self._declaration
-            keys = [declaration.key_text(row[KEYS : KEYS + len(declaration.keys)]) for row in batch.refused]
-            unreadable = [key.decode(errors="replace") for key in map(_unread_key, batch.letters) if key is not None]
-            self._settler.put(Refused(keys, batch.refused, unreadable))
+        refused = self._refused(batch) if batch.letters else None
+        self._settler.put(Committed(list(batch.spans.values()), folded.settlement, refused))
+
+    def _refused(self, batch: Batch) -> Refused:
+        declaration = self._declaration
+        keys = [declaration.key_text(row[KEYS : KEYS + len(declaration.keys)]) for row in batch.refused]
+        unreadable = [key.decode(errors="replace") for key in map(_unread_key, batch.letters) if key is not None]
+        return Refused(keys, batch.refused, unreadable)
 
     def _same_topic(self, batch: Batch) -> bool:
         try:

@@ -30,12 +30,15 @@ class ClaimFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A partition is ours: flush from `next_offset` on, under `epoch`."""
+    """A partition is ours: flush from `next_offset` on, under `epoch`. The cache may not know what is between
+    `settled_offset` and there.
+    """
 
     topic: str
     partition: int
     epoch: int
     next_offset: int
+    settled_offset: int
     topic_id: str
 
 
@@ -68,7 +71,8 @@ class Claims:
             "%s::int8[]) AS s(t, n, i, o) ORDER BY t, n "
             "ON CONFLICT (topic, partition) DO UPDATE SET owner_epoch = p.owner_epoch + 1, owner = "
             "excluded.owner, claimed_at = now() "
-            "RETURNING topic, partition, owner_epoch, next_offset, topic_id"
+            "RETURNING topic, partition, owner_epoch, next_offset, "
+            "LEAST(settled_offset, next_offset), topic_id"  # NULL counts as next_offset
         ).format(table)
         self._connection: psycopg.Connection[Any] | None = None
         self._in_use = Lock()
@@ -150,7 +154,11 @@ class Claims:
             [logs[place].topic_id for place in places],
             [logs[place].start for place in places],
         ]
-        return [Claim(*row) for row in self._rows(self._claim, self._owner, *columns)]
+        return [
+            # What expired meanwhile cannot be read again; entries it leaves pending are for the audit.
+            Claim(topic, n, epoch, next_, max(settled, logs[topic, n].start), topic_id)
+            for topic, n, epoch, next_, settled, topic_id in self._rows(self._claim, self._owner, *columns)
+        ]
 
     def _rows(self, query: sql.Composed, *parameters: object) -> list[tuple[Any, ...]]:
         with self._in_use:

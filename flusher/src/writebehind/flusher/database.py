@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from writebehind.shared.fold import Folded, fold
 from writebehind.shared.statement import Statements
 
 from . import watchdog
-from .batch import Batch
+from .batch import Batch, Span
 from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
 from .rows import Rows
@@ -26,6 +26,8 @@ from .tries import Tries
 from .who import process
 
 CONNECT_TIMEOUT_S = 5
+
+Settled = Mapping[int, tuple[int, int]]  # how far the cache knows: offset, by partition and epoch
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -77,7 +79,7 @@ class Writer:
         self._by = process()  # who skipped a record
         self._timeouts = {"statement_timeout_s": statement_timeout_s, "lock_timeout_s": lock_timeout_s}
         self._advance = (
-            sql.SQL("SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[])")
+            sql.SQL("SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[], %b::int8[])")
             .format(sql.Identifier(bookkeeping, "advance"))
             .as_bytes(None)
         )
@@ -85,6 +87,14 @@ class Writer:
             sql.SQL(
                 "SELECT count(*) FROM {} AS p JOIN unnest(%b::int8[], %b::int8[], %b::int8[]) AS s(n, e, o) "
                 "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e AND p.next_offset = s.o"
+            )
+            .format(sql.Identifier(bookkeeping, "progress"))
+            .as_bytes(None)
+        )
+        self._settled = (
+            sql.SQL(
+                "UPDATE {} AS p SET settled_offset = s.o FROM unnest(%b::int8[], %b::int8[], %b::int8[]) AS s(n, e, o) "
+                "WHERE p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e"
             )
             .format(sql.Identifier(bookkeeping, "progress"))
             .as_bytes(None)
@@ -103,19 +113,22 @@ class Writer:
         """The parameters of the batch statement, ready to send. Raises when a value has no encoding."""
         return self._rows.pack(folded)
 
-    def write(self, batch: Batch) -> Folded:
-        """Commit a batch and the progress of its partitions, or raise and leave nothing behind."""
+    def write(self, batch: Batch, settled: Settled) -> Folded:
+        """Commit a batch and the progress of its partitions, or raise and leave nothing behind.
+
+        `settled` says how far the cache knows, which goes into the same rows.
+        """
         connection = self._connected()
         with watchdog.guard(connection, self._stall_timeout_s):
-            return self._write(connection, batch)
+            return self._write(connection, batch, settled)
 
-    def _write(self, connection: psycopg.Connection[Any], batch: Batch) -> Folded:
+    def _write(self, connection: psycopg.Connection[Any], batch: Batch, settled: Settled) -> Folded:
         if batch.folded is not None:
             # Nothing has to be read first: the whole transaction goes out in one piece, and nobody waits in between.
             params = batch.packed or self.pack(batch.folded)
             with connection.pipeline() as pipeline:
                 connection.execute("BEGIN")
-                self._advance_progress(connection, batch)
+                self._advance_progress(connection, batch, settled)
                 # The server's time-out for idle transactions runs only after a Sync. Without these, a process that is
                 # suspended while it sends would hold the progress rows for as long as its connection lives.
                 pipeline.sync()
@@ -127,7 +140,7 @@ class Writer:
             folded = batch.folded
         else:
             connection.execute("BEGIN")
-            self._advance_progress(connection, batch)
+            self._advance_progress(connection, batch, settled)
             folded = fold(self.declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
             self._rows.apply(connection, folded)
             if batch.letters:
@@ -149,7 +162,7 @@ class Writer:
 
     def _refused(self, connection: psycopg.Connection[Any], batch: Batch) -> dict[int, BaseException]:
         connection.execute("BEGIN")
-        self._advance_progress(connection, batch)
+        self._advance_progress(connection, batch, {})
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
         # Planned for a table that is empty or small a try would scan it, with all that the tries before it left dead.
         connection.execute("SET LOCAL enable_seqscan = off")
@@ -189,6 +202,13 @@ class Writer:
             row = connection.execute(self._committed, params).fetchone()
         return row is not None and row[0] == len(spans)
 
+    def record_settled(self, topic: str, settled: Settled) -> None:
+        """Say how far the cache knows of the partitions that are still ours, outside any batch."""
+        columns = [[*settled], [epoch for epoch, _ in settled.values()], [offset for _, offset in settled.values()]]
+        connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            connection.execute(self._settled, [*pack(("int8", "int8", "int8"), columns), topic])
+
     def select(self, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Rows by key columns, as `Statements.select` gives them, outside any batch."""
         connection = self._connected()
@@ -214,7 +234,7 @@ class Writer:
             self._connection = connect(self._url, name=f"writebehind-flusher {self.declaration.name}", **self._timeouts)
         return self._connection
 
-    def _advance_progress(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
+    def _advance_progress(self, connection: psycopg.Connection[Any], batch: Batch, settled: Settled) -> None:
         # First in the transaction: it takes the row locks that keep a new owner waiting until we have
         # committed or failed.
         spans = sorted(batch.spans.values(), key=lambda span: span.partition)
@@ -224,8 +244,9 @@ class Writer:
             [span.epoch for span in spans],
             [span.expected for span in spans],
             [span.next for span in spans],
+            [_settled_offset(settled, span) for span in spans],
         ]
-        connection.execute(self._advance, pack(("text", "int8", "int8", "int8", "int8"), columns), prepare=True)
+        connection.execute(self._advance, pack(("text", *["int8"] * 5), columns), prepare=True)
 
     def _record_letters(self, connection: psycopg.Connection[Any], batch: Batch) -> None:
         places = [draft.place for draft in batch.letters]
@@ -233,3 +254,9 @@ class Writer:
         params = [batch.topic, batch.topic_id, self.declaration.name, self._by, *pack(("int8", "int8"), columns)]
         # Not prepared: in the pipeline of a batch that is refused it is skipped, and psycopg would keep its name.
         connection.execute(self._skip, params, prepare=False)
+
+
+def _settled_offset(settled: Settled, span: Span) -> int | None:
+    """How far the cache knows of a span's partition; None while nobody knows that under its epoch."""
+    epoch, offset = settled.get(span.partition, (None, None))
+    return offset if epoch == span.epoch else None

@@ -7,23 +7,31 @@ Disjoint partitions may have lanes of their own (`connections`), because progres
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import psycopg
 import tenacity
 
 from writebehind.shared.fold import key_getter
 
 from .attempt import Again, Attempts
 from .batch import Batch, Buffer, Limits, Span
-from .database import Writer
+from .database import Settled, Writer
 from .letterbox import Letterbox
 from .measures import Measures
 from .settle import Settler
 from .triage import Verdict
+
+log = logging.getLogger("writebehind.flusher")
+
+IDLE_S = 0.1  # between two looks of a lane that has nothing to write
+SETTLED_AFTER_S = 1.0  # without a batch, before how far the cache knows is written by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,10 @@ class Lane:
         self._inbox: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name=f"lane {declaration.name}", daemon=True)
         self._held: deque[Batch] = deque()  # what was submitted and is not concluded: one or two
+        self.draining = False  # partitions are about to go to another flusher
+        self._recorded: Settled = {}  # what was last said of how far the cache knows, other than by a batch
+        self._busy_at = 0.0
+        self._stop_by = 0.0
         self._submitted = 0
         self._concluded = 0
 
@@ -100,6 +112,11 @@ class Lane:
         return self._submitted == self._concluded
 
     @property
+    def at_rest(self) -> bool:
+        """Idle, and the progress rows say how far the cache knows. A cache that does not answer is not waited for."""
+        return self.idle and self._settler.quiet and self._recorded == self._settler.settled
+
+    @property
     def trouble(self) -> str | None:
         """What keeps the batch from being written: a SQLSTATE or an error's name."""
         return self._attempts.trouble
@@ -120,25 +137,35 @@ class Lane:
         self._held.append(batch)
         self._inbox.put_nowait(batch)
 
+    def doubt(self, span: Span, doubtful: Mapping[str, int]) -> None:
+        """Records that are in the database, and that the cache may not know: keys with the newest version."""
+        self._settler.doubt(span, doubtful)
+
     def stop(self, timeout_s: float) -> bool:
         """Finish the batch that is in the database, abandon the one that waits.
 
         False when that took longer than allowed.
         """
+        self._stop_by = time.monotonic() + timeout_s
         self._stopping.set()
         try:
             self._inbox.put(None, timeout=timeout_s)
         except queue.Full:
             return False
         self._thread.join(timeout_s)
-        self._settler.stop(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
-            batch = self._inbox.get()
+            try:
+                batch = self._inbox.get(timeout=IDLE_S)
+            except queue.Empty:
+                if self.draining or time.monotonic() >= self._busy_at + SETTLED_AFTER_S:
+                    self.record_settled()
+                continue
             if batch is None or self._stopping.is_set():
                 break
+            self._busy_at = time.monotonic()
             try:
                 outcome = self.flush(batch)
             except tenacity.RetryError:
@@ -147,7 +174,24 @@ class Lane:
                 outcome = Outcome(self, batch, Verdict.BUG, error)
             self._on_outcome(outcome)
             self._concluded += 1
+        self._settler.stop(max(0.1, self._stop_by - time.monotonic()))
+        self.record_settled()
         self._writer.disconnect()
+
+    def record_settled(self) -> None:
+        """Say in the progress rows how far the cache knows, which batches do as well: only when none comes for a while.
+
+        Best effort: what is not said is dropped from the cache by the next owner.
+        """
+        settled = self._settler.settled
+        if settled == self._recorded:
+            return
+        try:
+            self._writer.record_settled(self.topic, settled)
+            self._recorded = settled
+        except (psycopg.Error, OSError) as error:
+            self._writer.disconnect()
+            log.debug("%s: how far the cache knows is not recorded (%s)", self.topic, type(error).__name__)
 
     def flush(self, batch: Batch) -> Outcome:
         """Write a batch, trying for ever while the environment is at fault. Raises RetryError when told to stop."""

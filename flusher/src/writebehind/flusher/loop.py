@@ -19,13 +19,14 @@ from itertools import groupby
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.record import BadRecord, Codec, Row
+from writebehind.shared.record import BadRecord, Codec, Row, version_of
 
 from .batch import Span
 from .claims import Place
+from .doubts import newest
 from .lane import Lane, Outcome
 from .letterbox import Draft, unreadable
-from .membership import Membership
+from .membership import Membership, Owned
 from .triage import Verdict
 
 log = logging.getLogger("writebehind.flusher")
@@ -101,6 +102,11 @@ class Loop:
             if offsets != list(range(first, first + len(run))):
                 self._membership.stop_at_gap((topic, number), first, offsets)
                 return
+        if first < partition.flushed:
+            run = self._doubt(route, number, partition, run)
+            first = partition.position
+            if not run:
+                return
         oldest, values = run[0], list(map(Message.value, run))
         rows, letters = self._decode(route, (topic, number), run, values)
         if letters or len(rows) < len(run):
@@ -110,6 +116,16 @@ class Loop:
             partition.position = first + len(rows) + len(letters)
             span = Span(number, partition.epoch, first, partition.position, _written_at(oldest))
             route.lane(number).buffer.add(span, rows, run, sum(map(len, filter(None, values))), now, letters)
+
+    def _doubt(self, route: Route, number: int, partition: Owned, run: list[Message]) -> list[Message]:
+        """Note the records that are in the database already, and that the cache may not know. Returns the rest."""
+        first = partition.position
+        again, rest = run[: partition.flushed - first], run[partition.flushed - first :]
+        partition.position = first + len(again)
+        records = [(key.decode(errors="replace"), m.value()) for m in again if (key := m.key()) is not None]
+        doubtful = newest((key, version_of(value)) for key, value in records)
+        route.lane(number).doubt(Span(number, partition.epoch, first, partition.position), doubtful)
+        return rest
 
     def _decode(
         self, route: Route, place: Place, run: Sequence[Message], values: Sequence[bytes | None]

@@ -27,12 +27,15 @@ COMMIT_EVERY_S = 1.0
 
 @dataclass(slots=True)
 class Owned:
-    """A partition that is ours: its epoch, and the offset of the next record we expect from the broker."""
+    """A partition that is ours: its epoch, and the offset of the next record we expect from the broker.
+
+    What it expects below `flushed` is in the database, and only the cache may not know it.
+    """
 
     epoch: int
     position: int
     topic_id: str
-    flushed: int = 0  # the offset up to which the database has it
+    flushed: int  # the offset up to which the database has it
 
 
 class Membership:
@@ -234,7 +237,7 @@ class Membership:
         except ClaimFailed as error:
             log.warning("cannot claim partitions: %s; trying again", error)
         self._unclaimed.update(dict.fromkeys(waiting, self._now + RETRY_CLAIM_S))
-        starts = {(claim.topic, claim.partition): claim.next_offset for claim in claims}
+        starts = {(claim.topic, claim.partition): claim.settled_offset for claim in claims}
         if assign:
             self._consumer.incremental_assign(
                 [TopicPartition(*place, starts.get(place, OFFSET_BEGINNING)) for place in places]
@@ -243,8 +246,8 @@ class Membership:
                 self.pause(idle)
         for claim in claims:
             place = (claim.topic, claim.partition)
-            if assign or self._seek(place, claim.next_offset):
-                self.owned[place] = Owned(claim.epoch, claim.next_offset, claim.topic_id, claim.next_offset)
+            if assign or self._seek(place, claim.settled_offset):
+                self.owned[place] = Owned(claim.epoch, claim.settled_offset, claim.topic_id, claim.next_offset)
 
     def _seek(self, place: Place, offset: int) -> bool:
         try:

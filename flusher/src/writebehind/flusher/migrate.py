@@ -97,6 +97,13 @@ def _bring_up_bookkeeping(connection: psycopg.Connection[Any], name: str, report
             report.done.append(f"applied {file}")
 
 
+def lacking(connection: psycopg.Connection[Any], name: str) -> list[str]:
+    """The files of this release that the bookkeeping in a schema was not brought up with."""
+    schema = sql.Identifier(name)
+    rows = connection.execute(sql.SQL("SELECT number FROM {}.migration").format(schema)).fetchall()
+    return [file for number, file, _ in _files(schema) if (number,) not in rows]
+
+
 def _exists(connection: psycopg.Connection[Any], query: str, name: str) -> bool:
     return bool(connection.execute(query.encode(), (name,)).fetchall())
 

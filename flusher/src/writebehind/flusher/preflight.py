@@ -16,6 +16,7 @@ from writebehind.shared.statement import Statements
 from writebehind.shared.table import TableInfo
 
 from . import servers
+from .migrate import lacking
 from .migrate import slots as read_slots
 from .settle import connect as connect_cache
 
@@ -48,13 +49,15 @@ def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:
     problems: list[str] = []
     prepared: dict[str, Prepared] = {}
     with servers.database(settings.database, "writebehind-preflight") as connection:
+        if files := lacking(connection, settings.database.schema_):
+            problems.append(f"the bookkeeping lacks {', '.join(files)}. To mend it: writebehind migrate")
         for declaration in registry.write_behind:  # rows of the others are written by their callers
             info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
             slots = read_slots(connection, settings.database.schema_, declaration.name)
             found = [f"{problem.message}. To mend it: {problem.fix}" for problem in table.problems(declaration, info)]
-            if lacking := [c.name for c in declaration.versioned if c.name not in slots]:
+            if unplaced := [c.name for c in declaration.versioned if c.name not in slots]:
                 found.append(
-                    f"{declaration.cls.__name__}: fields without a slot for their version: {', '.join(lacking)}. "
+                    f"{declaration.cls.__name__}: fields without a slot for their version: {', '.join(unplaced)}. "
                     "To mend it: writebehind migrate"
                 )
             problems += found

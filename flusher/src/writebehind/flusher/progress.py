@@ -87,7 +87,7 @@ class Ledger:
                     "INSERT INTO {} AS p (topic, partition, topic_id, next_offset, owner_epoch, owner, claimed_at) "
                     "VALUES (%s, %s, %s, %s, 1, %s, now()) ON CONFLICT (topic, partition) DO UPDATE SET "
                     "topic_id = excluded.topic_id, next_offset = excluded.next_offset, owner = excluded.owner, "
-                    "claimed_at = now(), owner_epoch = p.owner_epoch + 1"
+                    "claimed_at = now(), owner_epoch = p.owner_epoch + 1, settled_offset = NULL"
                 ).format(self._table),
                 (*place, now.topic_id, now.offset, BY_HAND + who),
             )

@@ -1,9 +1,10 @@
 """Settling: after a commit the cache learns what is in the database. Best effort; a failure costs a miss, never truth.
 
 A settlement that failed may have been carried out or not, and its entries' pending counts cannot be trusted any more:
-they are
-deleted as soon as the cache answers, and read from the row again. One thread per lane keeps the order of its commits,
-which `heal` needs: a pending sum is what was enqueued and not yet settled.
+they are deleted as soon as the cache answers, and read from the row again. A flusher may also die before it settles
+what it committed: the progress rows say how far the cache knows (`settled`), and the next owner consumes from there,
+and doubts the entries (`doubts.py`). One thread per lane keeps the order of its commits, which `heal` needs: a pending
+sum is what was enqueued and not yet settled.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -22,13 +24,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from writebehind.shared import naming
+from writebehind.shared import naming, scripts
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Settlement
 from writebehind.shared.record import Row
-from writebehind.shared.scripts import Call, EntityScripts, read_indexes, to_cache
+from writebehind.shared.scripts import Call, EntityScripts, read_flags, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
+from .batch import Span
+from .doubts import Doubts
 from .measures import Measures
 
 log = logging.getLogger("writebehind.flusher")
@@ -62,6 +66,25 @@ class Refused:
     unreadable: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the cache has to learn of a stretch of the log that is in the database.
+
+    `doubtful`: keys of records that another flusher committed, and may not have settled, with the newest's version.
+    """
+
+    spans: Sequence[Span]
+    settlement: Settlement | None = None
+    refused: Refused | None = None
+    doubtful: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        settled = self.settlement.keys if self.settlement is not None else []
+        refused = [*self.refused.keys, *self.refused.unreadable] if self.refused is not None else []
+        return [*settled, *refused, *self.doubtful]
+
+
 class Settler:
     """Settles one lane's commits, in order, in a thread of its own."""
 
@@ -80,22 +103,44 @@ class Settler:
         self._select = select
         self._slots = slots
         self._measures = measures
-        self._queue: queue.Queue[Settlement | Refused | None] = queue.Queue(QUEUED_MAX)
+        self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
         self._tainted: set[str] = set()
         self._suspect: deque[list[str]] = deque(maxlen=SUSPECT_MAX)
+        self._doubts = Doubts()
         self._failing = False
+        self._reached: dict[int, tuple[int, int]] = {}
+        # How far the cache knows: offset by partition and epoch. Replaced, never changed: others read it.
+        self.settled: Mapping[int, tuple[int, int]] = {}
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, committed: Settlement | Refused) -> None:
+    @property
+    def unsure(self) -> bool:
+        """Some entries have still to be deleted, whether or not anything is flushed."""
+        return bool(self._suspect or self._doubts)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is to be settled, or it cannot be."""
+        return self._failing or not self._queue.unfinished_tasks
+
+    def put(self, committed: Committed) -> None:
         """Settle later. Waits a little for a cache that is merely slow; one that is down must not slow the database."""
         try:
             self._queue.put(committed, block=not self._failing, timeout=PATIENCE_S)
         except queue.Full:
             self._suspect.append(committed.keys)
             self._report("the cache is down")
+
+    def doubt(self, span: Span, doubtful: Mapping[str, int]) -> None:
+        """Records that a flusher before us committed, by key and newest version. Never waits."""
+        committed = Committed([span], doubtful=doubtful)
+        try:
+            self._queue.put_nowait(committed)
+        except queue.Full:
+            self._suspect.append(committed.keys)
 
     def stop(self, timeout_s: float) -> None:
         """Settle what is queued, within the time given."""
@@ -127,48 +172,74 @@ class Settler:
     def _run(self) -> None:
         while True:
             try:
-                committed = self._queue.get(timeout=FORGET_EVERY_S if self._suspect else None)
+                committed = self._queue.get(timeout=FORGET_EVERY_S if self.unsure else None)
             except queue.Empty:
-                self._try(self._forget_suspects)  # also when nothing is flushed any more
+                self._step(None)  # also when nothing is flushed any more
                 continue
             if committed is None:
                 break
-            step = self._settle if isinstance(committed, Settlement) else self._take_back
-            if not self._try(step, committed):
-                self._suspect.append(committed.keys)
+            self._step(committed)
             self._queue.task_done()
         self._client.close()
 
-    def _try(self, step: Callable[..., None], *arguments: Settlement | Refused) -> bool:
+    def _step(self, committed: Committed | None) -> None:
+        """Tell the cache what it can be told; what it cannot becomes suspect."""
         try:
-            step(*arguments)
+            self._carry_out(committed)
+            self._failing = False
         except (RedisError, OSError) as error:
             self._report(type(error).__name__)
-            return False
-        self._failing = False
-        return True
+            if committed is not None:
+                self._suspect.append(committed.keys)
+        if committed is not None:
+            self._reached |= {span.partition: (span.epoch, span.next) for span in committed.spans}
+        if not self.unsure:
+            self.settled = self._reached.copy()
+
+    def _carry_out(self, committed: Committed | None) -> None:
+        self._forget_suspects()
+        self._forget(self._doubts.overdue(time.monotonic()))
+        if committed is None:
+            return
+        if committed.doubtful:
+            self._doubts.add(committed.doubtful, time.monotonic())
+            self._forget(committed.doubtful)
+        if committed.settlement is not None:
+            self._settle(committed.settlement)
+            self._forget(self._doubts.flushed(committed.settlement))
+        if committed.refused is not None:
+            self._take_back(committed.refused)
+
+    def _forget(self, versions: Mapping[str, int]) -> None:
+        """Delete entries in doubt that hold nothing newer than this."""
+        keys = list(versions)
+        for at in range(0, len(keys), KEYS_PER_CALL):
+            part = keys[at : at + KEYS_PER_CALL]
+            gone = read_flags(self._call(scripts.forget(self._entries(part), [versions[key] for key in part])))
+            self._doubts.remove(key for key, is_gone in zip(part, gone, strict=True) if is_gone)
 
     def _forget_suspects(self) -> None:
         while self._suspect:
             keys = self._suspect.popleft()
             try:
-                for at in range(0, len(keys), KEYS_PER_CALL):
-                    self._client.unlink(*self._entries(keys[at : at + KEYS_PER_CALL]))
+                self._drop(keys)
             except (RedisError, OSError):
                 self._suspect.append(keys)
                 raise
 
+    def _drop(self, keys: Sequence[str]) -> None:
+        for at in range(0, len(keys), KEYS_PER_CALL):
+            self._client.unlink(*self._entries(keys[at : at + KEYS_PER_CALL]))
+
     def _settle(self, settlement: Settlement) -> None:
-        self._forget_suspects()
         for at in range(0, len(settlement.keys), KEYS_PER_CALL):
             part = _slice(settlement, at, at + KEYS_PER_CALL)
             reply = self._call(self._scripts.settle(self._entries(part.keys), part))
-            self._tainted.update(part.keys[index] for index in read_indexes(reply))
+            # The sums of one in doubt may be of what is in the row already: it cannot be healed.
+            self._tainted.update(key for at in read_indexes(reply) if (key := part.keys[at]) not in self._doubts)
 
     def _take_back(self, refused: Refused) -> None:
-        if refused.unreadable:
-            self._suspect.append(refused.unreadable)  # nobody knows what they wrote: the entries have to go
-        self._forget_suspects()
+        self._drop(refused.unreadable)  # nobody knows what they wrote
         for at in range(0, len(refused.rows), KEYS_PER_CALL):
             rows = refused.rows[at : at + KEYS_PER_CALL]
             self._call(self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))

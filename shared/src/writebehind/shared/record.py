@@ -115,9 +115,18 @@ class Codec:
         return BadRecord(index, reason, fingerprint=fingerprint)
 
 
+def version_of(value: bytes | None) -> int | None:
+    """The version of a record of any declaration, or None when it is no record."""
+    return _integer(value, VERSION) if value is not None else None
+
+
 def _fingerprint(value: bytes) -> int | None:
+    return _integer(value, FINGERPRINT)
+
+
+def _integer(value: bytes, place: int) -> int | None:
     try:
         array = msgspec.msgpack.decode(value)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return array[0] if isinstance(array, list) and array and isinstance(array[0], int) else None
+    return array[place] if isinstance(array, list) and len(array) > place and isinstance(array[place], int) else None

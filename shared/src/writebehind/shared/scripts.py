@@ -39,8 +39,8 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-WRITE, UNDO, LEASE, FILL, SETTLE, HEAL = (
-    Script.read("decimal", "entry", name) for name in ("write", "undo", "lease", "fill", "settle", "heal")
+WRITE, UNDO, LEASE, FILL, SETTLE, HEAL, FORGET = (
+    Script.read("decimal", "entry", name) for name in ("write", "undo", "lease", "fill", "settle", "heal", "forget")
 )
 
 
@@ -163,6 +163,11 @@ class EntityScripts:
             for exists, row, versions in rows
         ]
         return Call(HEAL, keys, (self._fields, keep, _encode(blob)))
+
+
+def forget(keys: Sequence[str], versions: Sequence[int]) -> Call:
+    """Delete the entries that hold nothing newer than these versions. Reply: whether each is gone, by `read_flags`."""
+    return Call(FORGET, keys, (_encode(versions),))
 
 
 def read_write(reply: bytes) -> tuple[int, list[Applied | NeedsBase | OutOfRange]]:

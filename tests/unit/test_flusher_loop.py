@@ -54,7 +54,7 @@ class FakeMembership:
     """Owns one partition; remembers why it was stopped."""
 
     def __init__(self) -> None:
-        self.owned = {(TOPIC, 0): Owned(epoch=1, position=FIRST, topic_id="id")}
+        self.owned = {(TOPIC, 0): Owned(epoch=1, position=FIRST, topic_id="id", flushed=FIRST)}
         self.reasons: list[str] = []
 
     def stop(self, place: tuple[str, int], reason: str, *, drop: bool = True) -> None:

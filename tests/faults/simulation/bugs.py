@@ -141,7 +141,13 @@ BUGS = (
         "pass",
     ),
     Bug("one bad record drops its batch", FLUSHER + "batch", "Batch.refuse", "if index not in causes]", "if False]"),
-    Bug("refused values stay in the cache", FLUSHER + "attempt", "Attempts._settle", "if batch.letters:", "if False:"),
+    Bug(
+        "refused values stay in the cache",
+        FLUSHER + "attempt",
+        "Attempts._settle",
+        "if batch.letters else None",
+        "if False else None",
+    ),
     Bug(
         "what a dead flusher did not settle is trusted",
         FLUSHER + "claims",
@@ -153,11 +159,11 @@ BUGS = (
         "settled is said before the cache knows", FLUSHER + "settle", "Settler._step", "if not self.unsure:", "if True:"
     ),
     Bug(
-        "entries in doubt are healed",
+        "a settlement that failed is forgotten",
         FLUSHER + "settle",
-        "Settler._settle",
-        "if (key := part.keys[at]) not in self._doubts",
-        "if (key := part.keys[at])",
+        "Settler._step",
+        "self._failed.append(committed.versions)",
+        "pass",
     ),
     # What advance() and MERGE do
     Bug("no epoch check", MODEL + "database", "may_advance", "known.epoch == epoch and ", ""),

@@ -8,6 +8,7 @@ from typing import Any
 import tenacity
 
 from writebehind.flusher import app as flusher_app
+from writebehind.flusher.doubts import ALL
 from writebehind.flusher.lane import Lane, Outcome
 from writebehind.flusher.preflight import Prepared
 from writebehind.flusher.settle import Settler
@@ -106,14 +107,17 @@ class Flusher:
     def _settle(self) -> None:
         """What the settler's thread does with one settlement, or while it has none."""
         settler, history = self.settler, self._world.history
-        for key in settler._doubts.overdue(self._world.now_us / 1e6):  # deleted whatever is pending (documented)
-            history.disturbed.setdefault(int(key), history.event())
+        for key, version in settler._doubts.due(self._world.now_us / 1e6).items():
+            if version == ALL:  # deleted whatever is pending (documented)
+                history.disturbed.setdefault(int(key), history.event())
         try:
             committed = settler._queue.get_nowait()
         except queue.Empty:
             settler._step(None)
             return
         assert committed is not None, "nobody stops the settler here"
-        history.doubted |= {int(key) for key in committed.doubtful}
         settler._step(committed)
         settler._queue.task_done()
+        history.doubted |= {
+            int(key) for key in (*committed.doubtful, *(key for part in settler._failed for key in part))
+        }

@@ -104,7 +104,8 @@ class RedisPort:
         except NoScriptError:
             raise
         except BaseException:
-            self._disturb(keys)
+            if self._process.side == "client":
+                self._disturb(keys)
             raise
         if self._process.side == "client" and self._world.now_us - asked_at > PATIENCE_US:
             self._disturb(keys)

@@ -89,8 +89,9 @@ class Run:
         alive = [flusher for flusher in self.flushers if flusher.alive]
         ends = {n: len(log) for n, log in enumerate(self.broker.logs) if log}
         progress = self.database.progress
-        told = all(n in progress and progress[n].next_offset == progress[n].settled >= end for n, end in ends.items())
-        return told and bool(alive) and all(flusher.quiet for flusher in alive)
+        told = all(n in progress and progress[n].next_offset >= end for n, end in ends.items())
+        owned = {number for flusher in alive for _, number in flusher.app._membership.owned}
+        return told and ends.keys() <= owned and all(flusher.quiet for flusher in alive)
 
     def _tell(self) -> None:
         history, database = self.history, self.database

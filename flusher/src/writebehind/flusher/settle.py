@@ -1,10 +1,9 @@
 """Settling: after a commit the cache learns what is in the database. Best effort; a failure costs a miss, never truth.
 
-A settlement that failed may have been carried out or not, and its entries' pending counts cannot be trusted any more:
-they are deleted as soon as the cache answers, and read from the row again. A flusher may also die before it settles
-what it committed: the progress rows say how far the cache knows (`settled`), and the next owner consumes from there,
-and doubts the entries (`doubts.py`). One thread per lane keeps the order of its commits, which `heal` needs: a pending
-sum is what was enqueued and not yet settled.
+A settlement that failed may have been carried out or not, and a flusher may die before it settles what it committed:
+the progress rows say how far the cache knows (`settled`), and the next owner consumes from there. Either way the
+entries are in doubt (`doubts.py`), and are deleted as soon as that hides nothing that is pending. One thread per lane
+keeps the order of its commits, which `heal` needs: a pending sum is what was enqueued and not yet settled.
 """
 
 from __future__ import annotations
@@ -27,20 +26,19 @@ from redis.retry import Retry
 from writebehind.shared import naming, scripts
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Settlement
-from writebehind.shared.record import Row
+from writebehind.shared.record import VERSION, Row
 from writebehind.shared.scripts import Call, EntityScripts, read_flags, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
 from .batch import Span
-from .doubts import Doubts
+from .doubts import ALL, Doubts, newest
 from .measures import Measures
 
 log = logging.getLogger("writebehind.flusher")
 
 QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries deleted
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
-SUSPECT_MAX = 1_000  # failed settlements remembered; beyond that the audit finds the entries
-FORGET_EVERY_S = 1.0  # how often an unreachable cache is tried while nothing else is there to settle
+FORGET_EVERY_S = 1.0  # how often entries in doubt are tried while nothing else is there to settle
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
 
 
@@ -79,10 +77,16 @@ class Committed:
     doubtful: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def keys(self) -> list[str]:
-        settled = self.settlement.keys if self.settlement is not None else []
-        refused = [*self.refused.keys, *self.refused.unreadable] if self.refused is not None else []
-        return [*settled, *refused, *self.doubtful]
+    def versions(self) -> dict[str, int]:
+        """Every key, with the newest version that the database has, or has refused."""
+        settled, refused = self.settlement, self.refused
+        records: list[tuple[str, int | None]] = list(self.doubtful.items())
+        if settled is not None:
+            records += zip(settled.keys, settled.versions, strict=True)
+        if refused is not None:
+            records += zip(refused.keys, (row[VERSION] for row in refused.rows), strict=True)
+            records += ((key, None) for key in refused.unreadable)
+        return newest(records)
 
 
 class Settler:
@@ -106,7 +110,7 @@ class Settler:
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
         self._tainted: set[str] = set()
-        self._suspect: deque[list[str]] = deque(maxlen=SUSPECT_MAX)
+        self._failed: deque[Mapping[str, int]] = deque()  # on their way into the doubts
         self._doubts = Doubts()
         self._failing = False
         self._reached: dict[int, tuple[int, int]] = {}
@@ -119,7 +123,7 @@ class Settler:
     @property
     def unsure(self) -> bool:
         """Some entries have still to be deleted, whether or not anything is flushed."""
-        return bool(self._suspect or self._doubts)
+        return bool(self._failed or self._doubts)
 
     @property
     def quiet(self) -> bool:
@@ -131,7 +135,7 @@ class Settler:
         try:
             self._queue.put(committed, block=not self._failing, timeout=PATIENCE_S)
         except queue.Full:
-            self._suspect.append(committed.keys)
+            self._failed.append(committed.versions)
             self._report("the cache is down")
 
     def doubt(self, span: Span, doubtful: Mapping[str, int]) -> None:
@@ -140,7 +144,7 @@ class Settler:
         try:
             self._queue.put_nowait(committed)
         except queue.Full:
-            self._suspect.append(committed.keys)
+            self._failed.append(committed.versions)
 
     def stop(self, timeout_s: float) -> None:
         """Settle what is queued, within the time given."""
@@ -183,27 +187,27 @@ class Settler:
         self._client.close()
 
     def _step(self, committed: Committed | None) -> None:
-        """Tell the cache what it can be told; what it cannot becomes suspect."""
+        """Tell the cache what it can be told; what it cannot is in doubt."""
         try:
             self._carry_out(committed)
             self._failing = False
         except (RedisError, OSError) as error:
             self._report(type(error).__name__)
             if committed is not None:
-                self._suspect.append(committed.keys)
+                self._failed.append(committed.versions)
         if committed is not None:
             self._reached |= {span.partition: (span.epoch, span.next) for span in committed.spans}
         if not self.unsure:
             self.settled = self._reached.copy()
 
     def _carry_out(self, committed: Committed | None) -> None:
-        self._forget_suspects()
-        self._forget(self._doubts.overdue(time.monotonic()))
+        if committed is not None and committed.doubtful:
+            self._failed.append(committed.doubtful)
+        while self._failed:
+            self._doubts.add(self._failed.popleft())
+        self._forget(self._doubts.due(time.monotonic()))
         if committed is None:
             return
-        if committed.doubtful:
-            self._doubts.add(committed.doubtful, time.monotonic())
-            self._forget(committed.doubtful)
         if committed.settlement is not None:
             self._settle(committed.settlement)
             self._forget(self._doubts.flushed(committed.settlement))
@@ -211,25 +215,12 @@ class Settler:
             self._take_back(committed.refused)
 
     def _forget(self, versions: Mapping[str, int]) -> None:
-        """Delete entries in doubt that hold nothing newer than this."""
+        """Delete entries that hold nothing newer than this."""
         keys = list(versions)
         for at in range(0, len(keys), KEYS_PER_CALL):
             part = keys[at : at + KEYS_PER_CALL]
             gone = read_flags(self._call(scripts.forget(self._entries(part), [versions[key] for key in part])))
-            self._doubts.remove(key for key, is_gone in zip(part, gone, strict=True) if is_gone)
-
-    def _forget_suspects(self) -> None:
-        while self._suspect:
-            keys = self._suspect.popleft()
-            try:
-                self._drop(keys)
-            except (RedisError, OSError):
-                self._suspect.append(keys)
-                raise
-
-    def _drop(self, keys: Sequence[str]) -> None:
-        for at in range(0, len(keys), KEYS_PER_CALL):
-            self._client.unlink(*self._entries(keys[at : at + KEYS_PER_CALL]))
+            self._doubts.tried(dict(zip(part, gone, strict=True)), time.monotonic())
 
     def _settle(self, settlement: Settlement) -> None:
         for at in range(0, len(settlement.keys), KEYS_PER_CALL):
@@ -239,7 +230,7 @@ class Settler:
             self._tainted.update(key for at in read_indexes(reply) if (key := part.keys[at]) not in self._doubts)
 
     def _take_back(self, refused: Refused) -> None:
-        self._drop(refused.unreadable)  # nobody knows what they wrote
+        self._forget(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote
         for at in range(0, len(refused.rows), KEYS_PER_CALL):
             rows = refused.rows[at : at + KEYS_PER_CALL]
             self._call(self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))

@@ -102,8 +102,8 @@ simulate: $(STAMP) ## 20,000 histories of flusher and producer in memory, with c
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
 	$(VENV)/bin/writebehind demo $(ARGS)
 
-.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit
-bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery
+bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
 
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
@@ -113,6 +113,9 @@ bench-produce: $(STAMP) ## Acknowledged writes per second of one process
 
 bench-poison: $(STAMP) ## What refused records cost
 	$(PY) -m tests.benchmarks.bench_poison $(ARGS)
+
+bench-recovery: $(STAMP) ## How fast a flusher catches up after 60 s without the database; ARGS: --outage, --rate
+	$(PY) -m tests.benchmarks.bench_recovery $(ARGS)
 
 bench-audit: $(STAMP) ## The drift audit against bare reads, and what it finds among live writes
 	$(PY) -m tests.benchmarks.bench_audit $(ARGS)

@@ -86,7 +86,7 @@ k8s-tools: .cache/go/kustomize .cache/go/kubeconform ## Build kustomize and kube
 MINUTES ?= 60
 SEED ?= $(shell date +%s)
 
-.PHONY: faults soak simulate
+.PHONY: faults soak simulate zombies
 faults: $(STAMP) ## Break servers, network and flushers under load and check every promise; ARGS="--seed 7" repeats a plan
 	$(PY) -m tests.faults.run --seconds 300 $(ARGS)
 
@@ -95,6 +95,9 @@ soak: $(STAMP) ## The same for MINUTES=60; SEED=7 repeats a plan
 
 simulate: $(STAMP) ## 20,000 histories of flusher and producer in memory, with crashes at every I/O; ARGS="--seed 7 --trace"
 	$(PY) -m tests.faults.simulation --seeds 20000 $(ARGS)
+
+zombies: $(STAMP) ## 100 flushers suspended under load until others own their partitions, then let go on; ARGS="--cycles 10"
+	$(PY) -m tests.faults.zombies $(ARGS)
 
 ##### See and measure
 

@@ -45,13 +45,17 @@ class Leader:
 class Source:
     """What a function reads: it counts, and may be stopped on the way."""
 
-    def __init__(self, value: Any = "old") -> None:
-        self.value = value
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        """As it is at the begin of a test."""
+        self.value: Any = "old"
         self.loads = 0
         self.at_once = self.at_once_max = 0
         self.reached, self.opened = asyncio.Event(), asyncio.Event()
         self.opened.set()
-        self._lock = threading.Lock()
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -79,8 +83,7 @@ SOURCE = Source()
 
 @pytest.fixture(autouse=True)
 def source() -> Source:
-    global SOURCE  # noqa: PLW0603  # functions that are cached are module-level, as a user's are
-    SOURCE = Source()
+    SOURCE.begin()
     return SOURCE
 
 
@@ -107,11 +110,11 @@ async def leaders(client: AsyncClient, sites: tuple[str, ...], *, limit: int = 1
     return [Leader(t, Decimal("1.50"), when, Page(site=s, path=p, title=t)) for s, p, t in rows]
 
 
-def kept(here: World, pattern: str = "@*") -> list[tuple[dict[str, str], int]]:
+def kept(here: World, pattern: str = "@*") -> list[tuple[dict[Any, Any], int]]:
     """The entries of functions, each with the milliseconds it has to live."""
     with redis.Redis.from_url(here.settings.cache.url.get_secret_value(), decode_responses=True) as client:
         keys = sorted(client.scan_iter(f"{here.settings.cache.prefix}:{{{pattern}"))
-        return [(client.hgetall(key), int(client.pttl(key))) for key in keys]
+        return [(dict(client.hgetall(key)), int(client.pttl(key))) for key in keys]
 
 
 async def test_a_stampede_of_two_processes_clients_is_one_load(here: World, source: Source) -> None:

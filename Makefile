@@ -86,7 +86,7 @@ k8s-tools: .cache/go/kustomize .cache/go/kubeconform ## Build kustomize and kube
 MINUTES ?= 60
 SEED ?= $(shell date +%s)
 
-.PHONY: faults soak simulate
+.PHONY: faults soak simulate zombies
 faults: $(STAMP) ## Break servers, network and flushers under load and check every promise; ARGS="--seed 7" repeats a plan
 	$(PY) -m tests.faults.run --seconds 300 $(ARGS)
 
@@ -96,14 +96,17 @@ soak: $(STAMP) ## The same for MINUTES=60; SEED=7 repeats a plan
 simulate: $(STAMP) ## 20,000 histories of flusher and producer in memory, with crashes at every I/O; ARGS="--seed 7 --trace"
 	$(PY) -m tests.faults.simulation --seeds 20000 $(ARGS)
 
+zombies: $(STAMP) ## 100 flushers suspended under load until others own their partitions, then let go on; ARGS="--cycles 10"
+	$(PY) -m tests.faults.zombies $(ARGS)
+
 ##### See and measure
 
 .PHONY: demo
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
 	$(VENV)/bin/writebehind demo $(ARGS)
 
-.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit
-bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery
+bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
 
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
@@ -113,6 +116,9 @@ bench-produce: $(STAMP) ## Acknowledged writes per second of one process
 
 bench-poison: $(STAMP) ## What refused records cost
 	$(PY) -m tests.benchmarks.bench_poison $(ARGS)
+
+bench-recovery: $(STAMP) ## How fast a flusher catches up after 60 s without the database; ARGS: --outage, --rate
+	$(PY) -m tests.benchmarks.bench_recovery $(ARGS)
 
 bench-audit: $(STAMP) ## The drift audit against bare reads, and what it finds among live writes
 	$(PY) -m tests.benchmarks.bench_audit $(ARGS)

@@ -27,6 +27,8 @@ REPLACEMENTS = [
     (r"\bbackends\.aio\b", "backends.threads"),
     (r"\bpsycopg\.AsyncConnection\b", "psycopg.Connection"),
     (r"\bAsyncConnectionPool\b", "ConnectionPool"),
+    (r"\bAwaitable, ", ""),
+    (r"\bAwaitable\[R\]", "R"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\ball tasks of an event loop\b", "all threads of a process"),
     # The package's own docstring says where it comes from.

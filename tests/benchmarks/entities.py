@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from writebehind.shared.entity import Entity, Key, WriteBehind
+from writebehind.shared.entity import Entity, Key, Sum, WriteBehind
 
 
 class _Row(Entity, abstract=True):
@@ -35,6 +35,14 @@ class BenchPoison(_Row, table="bench_poison", strategy=WriteBehind()):
     """Some records are refused."""
 
 
+class BenchTally(Entity, table="bench_tally", strategy=WriteBehind()):
+    """Each write adds one, so that a lost or a doubled one shows, and leaves a value that the newest write decides."""
+
+    id: Annotated[int, Key]
+    hits: Annotated[int, Sum] = 0
+    note: int | None = None
+
+
 DDL = """
 DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (
@@ -46,3 +54,10 @@ FILL = """
 INSERT INTO {table} SELECT n, 'name ' || n, n, now(), '{{1,1,1}}' FROM generate_series(0, {rows} - 1) AS n;
 VACUUM ANALYZE {table}
 """
+
+TALLY_DDL = (
+    "CREATE TABLE bench_tally (id bigint PRIMARY KEY, hits bigint NOT NULL DEFAULT 0, note bigint, versions bigint[])"
+    " WITH (fillfactor = 80)"
+)
+
+TALLY_FILL = "INSERT INTO bench_tally (id) SELECT generate_series(0, {rows} - 1)"

@@ -4,19 +4,22 @@ memory.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
+from writebehind.shared.entity import Entity
+
 from .load import Load
 
+ROOT = Path(__file__).parents[2]
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 DEADLINE_S = 300
 
@@ -37,27 +40,27 @@ def reset_progress(load: Load, url: str) -> None:
 
 
 def flush(load: Load, env: Mapping[str, str], url: str, *, connections: int = 1, log: Path | None = None) -> Run:
-    """Start `writebehind flush` on the load's topic, wait until Postgres has all of it, stop it.
+    """Start `writebehind flush` on the load's topic, wait until Postgres has all of it, stop it."""
+    with running(load.cls, env, connections=connections, log=log) as process:
+        return _watch(process, load, url)
 
-    `log`: the file to which its log is appended, instead of ours.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "writebehind.flusher",
-        "flush",
-        "--entities",
-        f"tests.benchmarks.entities:{load.cls.__name__}",
-    ]
-    with contextlib.ExitStack() as stack:
+
+@contextmanager
+def running(
+    cls: type[Entity], env: Mapping[str, str], *, connections: int = 1, log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`writebehind flush` of one entity, stopped at the end. `log`: where its log is appended, instead of to ours."""
+    entity = f"{cls.__module__}:{cls.__name__}"
+    command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", entity]
+    with ExitStack() as stack:
         process = subprocess.Popen(
             [*command, "--connections", str(connections)],
             env={**os.environ, **env},
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             stderr=stack.enter_context(log.open("ab")) if log else None,
         )
         try:
-            return _watch(process, load, url)
+            yield process
         finally:
             process.terminate()
             process.wait(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,5 +61,5 @@ def arguments(description: str | None, **extra: tuple[type, object, str]) -> arg
 
 
 def speaker(args: argparse.Namespace) -> Callable[[str], None]:
-    """Prints what happens, unless only JSON was asked for."""
-    return (lambda _text: None) if args.json else (lambda text: print(text, flush=True))
+    """Tells what happens, beside the JSON line on standard output, unless only that was asked for."""
+    return (lambda _text: None) if args.json else (lambda text: print(text, file=sys.stderr, flush=True))

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Slot:
         number: int,
         proxies: Mapping[str, Proxy],
         *,
-        entities: str = MODULE,
+        entities: Sequence[str] = (MODULE,),
     ) -> None:
         self._supervisor = supervisor
         self._folder = folder
@@ -78,9 +78,10 @@ class Slot:
         with self._lock:
             self._wanted = True
             self._said_before = self.log_path.stat().st_size if self.log_path.exists() else 0
-            command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", self._entities]
+            command = [sys.executable, "-m", "writebehind.flusher", "flush"]
+            named = [part for entity in self._entities for part in ("--entities", entity)]
             self._pid = self._supervisor.spawn(
-                command, folder=ROOT, log=self.log_path, environment=process_environment(self._env)
+                [*command, *named], folder=ROOT, log=self.log_path, environment=process_environment(self._env)
             )
 
     def kill(self) -> None:

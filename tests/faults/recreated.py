@@ -33,7 +33,7 @@ def recreated(supervisor: Supervisor, world: World, folder: Path) -> list[str]:
         env = {**corner.env, **SETTINGS}
         settings = load(env)
         _prepare(corner, settings)
-        slot = Slot(supervisor, env, folder, 14, {}, entities="tests.faults.entities:Session")
+        slot = Slot(supervisor, env, folder, 14, {}, entities=["tests.faults.entities:Session"])
         slot.start()
         try:
             return _scenario(settings, corner, slot)

@@ -39,6 +39,8 @@ def at(client: AsyncClient, step: str, act: Act) -> None:
             _wrap(direct._guards, "end", after=act)
         case "before the fill":
             _wrap(direct._reader._rows, "select", after=act)
+        case "before the late fill":
+            _wrap(client._reader._rows, "select", after=act)
         case _:
             raise ValueError(step)
 

@@ -109,6 +109,11 @@ class World:
             key = naming.cache_key(self.settings.cache.prefix, declaration_of(cls).name, key_text)
             return {str(name): str(value) for name, value in client.hgetall(key).items()}
 
+    def left_ms(self, cls: type[Entity], key_text: str) -> int:
+        """How long the entry still lives."""
+        with redis.Redis.from_url(self.settings.cache.url.get_secret_value()) as client:
+            return int(client.pttl(naming.cache_key(self.settings.cache.prefix, declaration_of(cls).name, key_text)))
+
     def calls(self) -> int:
         """Scripts run by the cache so far."""
         with redis.Redis.from_url(self.settings.cache.url.get_secret_value()) as client:

@@ -130,7 +130,7 @@ async def test_a_sick_cache_costs_one_budget_per_breaker_window(stack: Stack, cl
     with corner(stack, cache={"budget_s": 0.3, "breaker_open_s": 3600.0}) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.create(cls, 1, name="old")
-            cache, failures = client._direct._cache, 0
+            cache, failures = client._direct.cache, 0
             original = cache._failed
 
             def failed(error: Exception) -> None:

@@ -64,6 +64,31 @@ def test_list_shows_each_letter_once_and_filters(writebehind_isolated: Isolation
         assert made.run("list", "--state", "nonsense").code == 2
 
 
+def test_names_that_no_letter_can_have_are_errors_and_change_nothing(
+    writebehind_isolated: Isolation, tmp_path: Path
+) -> None:
+    with letters(writebehind_isolated, tmp_path, Counter, Strict) as made:
+        place, strict = made.put(Counter, 1, hits=1), made.put(Strict, 1, amount=1)
+        made.world.entities = (Counter,)  # letters of an entity that is declared no more can still be asked for
+        assert listed(made, "--entity", "strict") == [strict]
+        for command in (["list"], ["replay", "--apply"], ["discard", "--yes"], ["export"]):
+            typo = made.run(*command, "--entity", "counter", "--entity", "Counter")
+            assert (typo.code, typo.out) == (2, "")
+            assert "'Counter' is no write-behind entity" in typo.err
+            assert "those are: counter, strict" in typo.err
+            elsewhere = made.run(*command, place, place.replace("/", ".dlq/", 1))
+            assert (elsewhere.code, elsewhere.out) == (2, "")
+            assert f"no letter is named {made.world.topic(Counter)}.dlq/…" in elsewhere.err
+        assert made.run("list", place, "--entity", "strict").code == 2
+        assert made.run("list", "--reason", "CheckVoilation").code == 2
+        file = tmp_path / "letters.ndjson"
+        file.write_text("an older export")
+        assert made.run("export", "--output", str(file), "--entity", "typo").code == 2
+        assert file.read_text() == "an older export"
+        assert set(made.states().values()) == {("refused", 0)}
+        assert made.run("replay", place, "--entity", "counter", "--apply", "--json").summary == {"applied": 1}
+
+
 def test_show_hides_what_came_with_the_record_unless_asked(writebehind_isolated: Isolation, tmp_path: Path) -> None:
     with letters(writebehind_isolated, tmp_path, Counter) as made:
         place = made.put(Counter, 1, note="s3cret note", own=[("trace", b"s3cret header")])

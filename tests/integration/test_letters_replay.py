@@ -89,7 +89,7 @@ def test_one_bad_letter_is_kept_and_its_neighbours_are_applied(writebehind_isola
         done = made.run("replay", "--apply", "--json")
         assert (done.code, done.summary) == (1, {"applied": 42, "refused": 2})
         assert "SQLSTATE 23514, constraint strict_amount_check" in done.reasons[bad]
-        assert "on_missing='skip'" in done.reasons[nowhere]
+        assert "on_missing makes none" in done.reasons[nowhere]
         assert made.states()[bad] == ("refused", 1)
         rows = made.world.rows(Strict)
         assert {(100,)} & rows.keys() == set()

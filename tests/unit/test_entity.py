@@ -97,7 +97,7 @@ def test_an_abstract_base_shares_fields_and_is_no_entity() -> None:
         ({"ttl_s": 0}, "ttl_s must be greater than 0"),
         ({"ttl_s": float("inf")}, "ttl_s must be greater than 0"),
         ({"on_broker_down": "ignore"}, "on_broker_down must be 'block', 'shed' or 'through'"),
-        ({"on_missing": "update"}, "on_missing must be 'insert' or 'skip'"),
+        ({"on_missing": "update"}, "on_missing must be 'insert', 'skip' or 'dead_letter'"),
     ],
 )
 def test_a_strategy_option_out_of_its_range_is_refused(options: dict[str, Any], rule: str) -> None:

@@ -97,6 +97,7 @@ def test_ages_are_those_of_the_configured_numbers() -> None:
         ("the row", 46.5),
         ("the row", 604800.0),
         ("a change past the library", 77),
+        ("a row made past the library", 5.0),
     ]
 
 
@@ -130,6 +131,7 @@ def test_a_lost_disk_costs_what_replication_says(in_sync: int, said: str) -> Non
         (counter(WriteBehind(flush_delay_s=5, ttl_s=1)), {"ttl-below-delay:counter"}),
         (counter(WriteBehind(deletes=True)), {"delete-with-sum:counter"}),
         (counter(WriteBehind(on_missing="skip")), {"skips-missing:counter"}),
+        (counter(WriteBehind(on_missing="dead_letter")), set()),
         (note(CacheAside()), set()),
         (note(CacheAside(ttl_s=2)), {"long-absence:note"}),
         (note(WriteThrough(ttl_jitter=0)), {"no-jitter:note"}),

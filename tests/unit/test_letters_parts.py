@@ -77,6 +77,25 @@ def test_times_and_places_are_read_or_refused() -> None:
             filters.build(now=NOW, letters=[bad])
 
 
+def test_filters_that_no_letter_can_meet_are_refused() -> None:
+    for given in (
+        "23",
+        "23514",
+        "P0001",
+        "CheckViolation",
+        "psycopg.errors.checkviolation",
+        "BadRecord",
+        "struct.error",
+    ):
+        filters.build(now=NOW, reasons=[given])
+    for typo in ("2351", "CheckVoilation", "SQLSTATE 23514", ""):
+        with pytest.raises(ConfigurationError, match="no letter has the reason"):
+            filters.build(now=NOW, reasons=["23", typo])
+    filters.build(now=NOW, since="2d", until="1d")
+    with pytest.raises(ConfigurationError, match="no time is both since 1d and before 2d"):
+        filters.build(now=NOW, since="1d", until="2d")
+
+
 def test_outcomes() -> None:
     slots = {"note": 1, "hits": 2}
     note, hits, delete = valid(1, 5, 1), valid(1, 5, 2), valid(1, 5, 0)

@@ -1,4 +1,4 @@
-"""What undo.lua, settle.lua, forget.lua and heal.lua do to the cache in memory; its bookkeeping is fields."""
+"""What undo.lua, settle.lua, retire.lua and heal.lua do to the cache in memory; its bookkeeping is fields."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _lower_sums(entry: dict[str, str], fields: Any, flushed: Sequence[str]) -> N
             entry["+" + name] = add(entry["+" + name], str(-int(delta)))
 
 
-def forget(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
+def retire(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
     gone = [holds_nothing_newer(cache.entry(key), version) for key, version in zip(keys, _unpack(args[0]), strict=True)]
     for key, is_gone in zip(keys, gone, strict=True):
         if is_gone:

@@ -28,10 +28,10 @@ _SCRIPTS: dict[str, tuple[str, Any]] = {
     scripts.UNDO.sha: ("undo", cache_settles),
     scripts.SETTLE.sha: ("settle", cache_settles),
     scripts.HEAL.sha: ("heal", cache_settles),
-    scripts.FORGET.sha: ("forget", cache_settles),
+    scripts.RETIRE.sha: ("retire", cache_settles),
 }
 _BY_TEXT = {script.text: script.sha for script in (scripts.WRITE, scripts.LEASE, scripts.FILL, scripts.UNDO)} | {
-    script.text: script.sha for script in (scripts.SETTLE, scripts.HEAL, scripts.FORGET)
+    script.text: script.sha for script in (scripts.SETTLE, scripts.HEAL, scripts.RETIRE)
 }
 
 

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from redis.exceptions import NoScriptError, RedisError
 
-from writebehind.shared import direct, naming
+from writebehind.shared import direct, naming, scripts
 from writebehind.shared.invalidation import Invalidation, decode
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import Settings, kafka_client_config
@@ -42,10 +43,13 @@ class Applier:
 
     def apply(self, invalidations: Sequence[Invalidation], now_us: int) -> None:
         """In order. Raises RedisError or OSError; then all of them are to be carried out again."""
-        for open_, group in groupby(invalidations, key=lambda one: one.until_us > now_us):
+        for (forget, open_), group in groupby(invalidations, key=lambda one: (one.forget, one.until_us > now_us)):
             batch = list(group)
             keys = [naming.cache_key(self._prefix, one.entity, one.key) for one in batch]
             tokens = [one.token for one in batch]
+            if forget:
+                self._run(scripts.forget(keys))
+                continue
             if not open_:  # the writer is done, or its time is over
                 self._run(direct.void(keys, tokens))
                 continue
@@ -56,12 +60,12 @@ class Applier:
     def close(self) -> None:
         self._client.close()
 
-    def _run(self, call: Call) -> bytes:
+    def _run(self, call: Call) -> Any:
         try:
             reply = self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
             reply = self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return bytes(reply)
+        return reply
 
 
 class Invalidations:

@@ -15,6 +15,7 @@ from writebehind.shared import letter, naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.letter import Cause
 from writebehind.shared.settings import Settings, kafka_client_config
+from writebehind.shared.statement import ROW_MISSING
 
 from .topics import LETTER_EXTRA_BYTES
 from .who import process
@@ -49,6 +50,8 @@ def refused(error: BaseException, *, attempts: int, first_failed_at: str) -> Cau
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     name = f"{type(error).__module__}.{type(error).__name__}"
     said = f"the database refuses the record: SQLSTATE {state}" if state else "the record has a value without encoding"
+    if state == ROW_MISSING:
+        said = "there is no row of this key, and on_missing='dead_letter' makes none"
     places = {
         "constraint": diag.constraint_name if diag else None,
         "table": diag.table_name if diag else None,

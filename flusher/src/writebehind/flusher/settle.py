@@ -38,7 +38,7 @@ log = logging.getLogger("writebehind.flusher")
 
 QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries deleted
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
-FORGET_EVERY_S = 1.0  # how often entries in doubt are tried while nothing else is there to settle
+DOUBT_EVERY_S = 1.0  # how often entries in doubt are tried while nothing else is there to settle
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
 
 
@@ -176,7 +176,7 @@ class Settler:
     def _run(self) -> None:
         while True:
             try:
-                committed = self._queue.get(timeout=FORGET_EVERY_S if self.unsure else None)
+                committed = self._queue.get(timeout=DOUBT_EVERY_S if self.unsure else None)
             except queue.Empty:
                 self._step(None)  # also when nothing is flushed any more
                 continue
@@ -205,21 +205,21 @@ class Settler:
             self._failed.append(committed.doubtful)
         while self._failed:
             self._doubts.add(self._failed.popleft())
-        self._forget(self._doubts.due(time.monotonic()))
+        self._retire(self._doubts.due(time.monotonic()))
         if committed is None:
             return
         if committed.settlement is not None:
             self._settle(committed.settlement)
-            self._forget(self._doubts.flushed(committed.settlement))
+            self._retire(self._doubts.flushed(committed.settlement))
         if committed.refused is not None:
             self._take_back(committed.refused)
 
-    def _forget(self, versions: Mapping[str, int]) -> None:
+    def _retire(self, versions: Mapping[str, int]) -> None:
         """Delete entries that hold nothing newer than this."""
         keys = list(versions)
         for at in range(0, len(keys), KEYS_PER_CALL):
             part = keys[at : at + KEYS_PER_CALL]
-            gone = read_flags(self._call(scripts.forget(self._entries(part), [versions[key] for key in part])))
+            gone = read_flags(self._call(scripts.retire(self._entries(part), [versions[key] for key in part])))
             self._doubts.tried(dict(zip(part, gone, strict=True)), time.monotonic())
 
     def _settle(self, settlement: Settlement) -> None:
@@ -230,7 +230,7 @@ class Settler:
             self._tainted.update(key for at in read_indexes(reply) if (key := part.keys[at]) not in self._doubts)
 
     def _take_back(self, refused: Refused) -> None:
-        self._forget(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote
+        self._retire(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote
         for at in range(0, len(refused.rows), KEYS_PER_CALL):
             rows = refused.rows[at : at + KEYS_PER_CALL]
             self._call(self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))

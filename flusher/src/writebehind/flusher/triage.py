@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import psycopg
 
+from writebehind.shared.statement import ROW_MISSING
+
 FENCED_SQLSTATE = "WB001"
 REPEATS_MAX = 5  # failures in a row with one code that still count as its first verdict
 
@@ -52,6 +54,7 @@ _NOTICE = Until(_PASSES, _MEND)
 #: By SQLSTATE, else by its class (the first two characters), else UNHEARD. Every class of Postgres has a row.
 TABLE: Mapping[str, Verdict | Until] = {
     FENCED_SQLSTATE: Verdict.FENCED,  # raised by advance()
+    ROW_MISSING: _DATA,  # raised by row_missing(): on_missing='dead_letter'
     "02": _NOTICE,  # no data: a warning
     "03": _NOTICE,  # SQL statement not yet complete
     "08": _PASSES,  # connection lost, refused or never made

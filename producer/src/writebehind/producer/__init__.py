@@ -31,10 +31,13 @@ from writebehind.shared.errors import (
 )
 from writebehind.shared.settings import Settings, load_settings
 
+from ._async.cached import AsyncCached
 from ._async.client import AsyncClient
 from ._async.receipt import AsyncReceipt
+from ._sync.cached import Cached
 from ._sync.client import Client
 from ._sync.receipt import Receipt
+from .cached import cached
 from .report import CloseReport
 
 __all__ = [
@@ -59,6 +62,10 @@ __all__ = [
     "WriteBehind",
     "WriteThrough",
     "CacheAside",
+    # results of functions
+    "cached",
+    "AsyncCached",
+    "Cached",
     # settings
     "Settings",
     "load_settings",

@@ -14,7 +14,7 @@ from writebehind.shared.entity import Entity, Merge
 from writebehind.shared.errors import InvalidWrite
 from writebehind.shared.kinds import CACHE_NULL
 from writebehind.shared.scripts import to_cache
-from writebehind.shared.strategy import CacheAside, Direct, WriteThrough
+from writebehind.shared.strategy import CacheAside, Direct, WriteBehind, WriteThrough
 
 Row = Sequence[Any]  # the fields, then the version or None
 Verb = Literal["update", "add", "create", "delete"]
@@ -53,14 +53,23 @@ class DirectTarget:
 
     def siblings(self) -> list[DirectTarget]:
         """The other direct entities on this table that this process knows: their rows come and go with ours."""
-        found: list[DirectTarget] = []
+        return [DirectTarget(d, self._prefix) for d in self._neighbours() if isinstance(d.strategy, Direct)]
+
+    def late_siblings(self) -> list[Declaration]:
+        """The write-behind entities on this table that this process knows."""
+        return [d for d in self._neighbours() if isinstance(d.strategy, WriteBehind)]
+
+    def entry_of(self, sibling: Declaration, key: Sequence[Any]) -> tuple[str, str]:
+        """The key text and the cache key that a sibling has for this row."""
+        text = sibling.key_text(key)
+        return text, naming.cache_key(self._prefix, sibling.name, text)
+
+    def _neighbours(self) -> Iterator[Declaration]:
+        own = self.declaration
         for cls in _descendants(Entity):
             place = cls.__dict__.get("__place__")
-            if place is None or (place.table, place.schema) != (self.declaration.table, self.declaration.schema):
-                continue
-            if cls is not self.declaration.cls and isinstance(cls.__strategy__, Direct):
-                found.append(DirectTarget(declaration_of(cls), self._prefix))
-        return found
+            if place is not None and cls is not own.cls and (place.table, place.schema) == (own.table, own.schema):
+                yield declaration_of(cls)
 
     def _fields(self, row: Row) -> list[str]:
         flat: list[str] = []

@@ -11,12 +11,16 @@ import msgspec
 
 
 class Invalidation(msgspec.Struct, frozen=True, array_like=True):
-    """`until_us`: until when the writer may commit, in microseconds since the epoch by its clock; 0 when it is done."""
+    """`until_us`: until when the writer may commit, in microseconds since the epoch by its clock; 0 when it is done.
+
+    `forget`: the entry is that of a write-behind entity whose row was made or deleted; see `scripts.forget`.
+    """
 
     entity: str
     key: str
     token: str
     until_us: int = 0
+    forget: bool = False
 
     @property
     def place(self) -> bytes:

@@ -39,8 +39,9 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-WRITE, UNDO, LEASE, FILL, SETTLE, HEAL, FORGET = (
-    Script.read("decimal", "entry", name) for name in ("write", "undo", "lease", "fill", "settle", "heal", "forget")
+WRITE, UNDO, LEASE, FILL, SETTLE, HEAL, FORGET, RETIRE = (
+    Script.read("decimal", "entry", name)
+    for name in ("write", "undo", "lease", "fill", "settle", "heal", "forget", "retire")
 )
 
 
@@ -104,6 +105,7 @@ class EntityScripts:
             ]
         )
         self._ttl_ms = max(1, int(declaration.strategy.ttl_s * 1000))
+        self._negative_ttl_ms = max(1, int(declaration.strategy.negative_ttl_s * 1000))
 
     def write(self, keys: Sequence[str], patches: Sequence[FlatPatch], *, seen: int, token: str, lease_us: int) -> Call:
         """Apply patches; an empty one deletes. Reply: `read_write`."""
@@ -142,6 +144,7 @@ class EntityScripts:
                 token,
                 self._ttl_ms,
                 _encode([[exists, version, flat(row)] for exists, version, row in rows]),
+                self._negative_ttl_ms,
             ),
         )
 
@@ -151,9 +154,9 @@ class EntityScripts:
             [_sum(value, column.kind.to_cache) for value in values]
             for column, values in zip(self._declaration.sums, settlement.sums, strict=True)
         ]
-        return Call(
-            SETTLE, keys, (self._fields, self._ttl_ms, _encode([settlement.generations, settlement.counts, sums]))
-        )
+        blob = _encode([settlement.generations, settlement.counts, sums])
+        keep_parts = "0" if self._declaration.write_behind.on_missing == "skip" else "1"
+        return Call(SETTLE, keys, (self._fields, self._ttl_ms, blob, keep_parts))
 
     def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch, Sequence[tuple[int, int]]]]) -> Call:
         """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position)."""
@@ -165,9 +168,14 @@ class EntityScripts:
         return Call(HEAL, keys, (self._fields, keep, _encode(blob)))
 
 
-def forget(keys: Sequence[str], versions: Sequence[int]) -> Call:
+def retire(keys: Sequence[str], versions: Sequence[int]) -> Call:
     """Delete the entries that hold nothing newer than these versions. Reply: whether each is gone, by `read_flags`."""
-    return Call(FORGET, keys, (_encode(versions),))
+    return Call(RETIRE, keys, (_encode(versions),))
+
+
+def forget(keys: Sequence[str]) -> Call:
+    """Let go of write-behind entries whose rows another entity made or deleted. Any entities' keys."""
+    return Call(FORGET, keys, ())
 
 
 def read_write(reply: bytes) -> tuple[int, list[Applied | NeedsBase | OutOfRange]]:

@@ -144,7 +144,10 @@ class CacheSettings(_Part):
         "reads the row itself, in seconds",
     )
     patch_bytes_max: int = Field(
-        1_048_576, ge=1024, description="largest patch of a cache-aside or write-through entity, in bytes"
+        1_048_576,
+        ge=1024,
+        description="largest patch of a cache-aside or write-through entity, and largest result that `cached` keeps, "
+        "in bytes",
     )
 
 

@@ -22,6 +22,8 @@ from .fold import Folded
 
 Part = sql.Composable
 
+ROW_MISSING = "WB002"  # the SQLSTATE of a patch without a row, where that is to be a dead letter
+
 
 class Statements:
     """The SQL of one write-behind entity, as text with binary placeholders, and the parameters that go with it.
@@ -30,7 +32,7 @@ class Statements:
     defaults: the table's own default expression of each column, or None; used for what the patch of a missing
         row leaves out.
     slots: 1-based place of each versioned field in the row's array of versions.
-    bookkeeping: the schema that holds `tombstone`.
+    bookkeeping: the schema that holds `tombstone` and the function `row_missing`.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Statements:
             *(c.kind.param_type for c in declaration.fields),
             *("int8" for _ in declaration.versioned),
         )
-        self.merge = _text(self._merge())
+        self.merge = _text(self._merge(bookkeeping))
         self.select = self.select_of(declaration, schema)
         self.delete = _text(self._delete())
         self.reset = _text(self._reset())
@@ -103,7 +105,7 @@ class Statements:
         text = self._declaration.key_text
         return [[text(key) for key, _ in folded.deletes], [version for _, version in folded.deletes]]
 
-    def _merge(self) -> Part:
+    def _merge(self, bookkeeping: str) -> Part:
         d = self._declaration
         names = (
             [f"k{c.position}" for c in d.keys]
@@ -119,8 +121,16 @@ class Statements:
         statement = sql.SQL("MERGE INTO {} AS t USING {} ON {} WHEN MATCHED THEN UPDATE SET {}").format(
             self._table, _unnest(names, self.merge_types), _join(self._declaration), sql.SQL(", ").join(updates)
         )
-        if d.write_behind.on_missing == "skip":
-            return statement
+        match d.write_behind.on_missing:
+            case "skip":
+                return statement
+            case "dead_letter":
+                # The condition raises ROW_MISSING, so nothing is inserted. With DO NOTHING in its place the planner
+                # leaves out the rows that do not match, and nobody asks the condition.
+                raising = sql.Identifier(bookkeeping, "row_missing")
+                return statement + sql.SQL(" WHEN NOT MATCHED AND {}() THEN INSERT DEFAULT VALUES").format(raising)
+            case "insert":
+                pass
         return statement + sql.SQL(" WHEN NOT MATCHED THEN INSERT ({}) VALUES ({})").format(
             sql.SQL(", ").join([name for name, _ in inserts]), sql.SQL(", ").join([value for _, value in inserts])
         )

@@ -19,7 +19,9 @@ class WriteBehind:
     deletes: whether `delete` may be called; it costs a version per field and a look at the tombstones per batch.
     on_broker_down: what a write does when the broker cannot take it. "block": wait for room until the call's time-out;
         "shed": fail at once with `Shed`; "through": write the row in Postgres now, guarded by versions.
-    on_missing: what the flusher does with a patch whose row does not exist: "insert" it, or "skip" it.
+    on_missing: what the flusher does with a patch whose row does not exist: "insert" it, "skip" it, or refuse it as a
+        "dead_letter", which can be replayed once there is a row.
+    negative_ttl_s: how long "there is no row" is kept, in seconds.
     versions_column: the `bigint[]` column that holds the version of each field; needed with `Last` fields or deletes.
     """
 
@@ -27,17 +29,19 @@ class WriteBehind:
     ttl_s: float = 3600.0
     deletes: bool = False
     on_broker_down: Literal["block", "shed", "through"] = "block"
-    on_missing: Literal["insert", "skip"] = "insert"
+    on_missing: Literal["insert", "skip", "dead_letter"] = "insert"
+    negative_ttl_s: float = 5.0
     versions_column: str = "versions"
 
     def __post_init__(self) -> None:
         if not 0 <= self.flush_delay_s <= 60:
             raise DeclarationError("flush_delay_s must be between 0 and 60 seconds")
         _check_ttl("ttl_s", self.ttl_s)
+        _check_ttl("negative_ttl_s", self.negative_ttl_s)
         if self.on_broker_down not in ("block", "shed", "through"):
             raise DeclarationError("on_broker_down must be 'block', 'shed' or 'through'")
-        if self.on_missing not in ("insert", "skip"):
-            raise DeclarationError("on_missing must be 'insert' or 'skip'")
+        if self.on_missing not in ("insert", "skip", "dead_letter"):
+            raise DeclarationError("on_missing must be 'insert', 'skip' or 'dead_letter'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

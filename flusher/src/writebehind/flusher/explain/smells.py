@@ -97,7 +97,16 @@ def _missing_rows(
             declaration.name,
             f"a late write makes the row when it is missing; the table's rows are also {others}'s",
             "a write to a key that never existed, or whose row was deleted meanwhile, leaves a row of defaults behind",
-            "on_missing='skip', when the others make the rows",
+            "on_missing='skip' or 'dead_letter', when the others make the rows",
+        )
+    if strategy.deletes and (direct := [d for d in neighbours if isinstance(d.strategy, Direct)]):
+        kept_s = max(d.strategy.ttl_s for d in direct)
+        yield Smell(
+            "deletes-shared-rows",
+            declaration.name,
+            f"its deletes take the rows of {', '.join(d.name for d in direct)} as well",
+            f"their entries go on showing a deleted row for up to {duration(kept_s)}: the flusher tells only its own",
+            "delete rows through one of the others, or mark them as deleted with a field",
         )
 
 

@@ -60,7 +60,7 @@ def unowned(declarations: Sequence[Declaration], info: TableInfo) -> list[str]:
 
 
 def _unfillable(declaration: Declaration, info: TableInfo) -> Iterator[Smell]:
-    if not isinstance(declaration.strategy, WriteBehind) or declaration.strategy.on_missing == "skip":
+    if not isinstance(declaration.strategy, WriteBehind) or declaration.strategy.on_missing != "insert":
         return
     keys = {c.name for c in declaration.keys}
     bare = [
@@ -75,7 +75,7 @@ def _unfillable(declaration: Declaration, info: TableInfo) -> Iterator[Smell]:
             declaration.name,
             f"NOT NULL and no default: {', '.join(bare)}",
             f"a missing row is made from the table's defaults; the database refuses {when}; each is a dead letter",
-            "a DEFAULT for each, or on_missing='skip' when the rows are made elsewhere",
+            "a DEFAULT for each, or on_missing='skip' or 'dead_letter' when the rows are made elsewhere",
         )
 
 

@@ -22,6 +22,7 @@ def ages(strategy: WriteBehind, settings: Settings) -> list[Age]:
         Age("the row", delay_s + taken_over_s, "a flusher died: the group gives its partitions to another"),
         Age("the row", kept_s, "no flusher or no database: beyond it records expire, and partitions stop at the gap"),
         Age("a change past the library", strategy.ttl_s, "until the entry expires, counted from its last flush"),
+        Age("a row made past the library", strategy.negative_ttl_s, 'until "there is no row" expires'),
     ]
 
 
@@ -75,7 +76,9 @@ def _broker_down(strategy: WriteBehind, settings: Settings) -> Crash:
 def _missing(strategy: WriteBehind) -> list[Crash]:
     if strategy.on_missing == "insert":
         return []
-    return [Crash("there is no such row", "acknowledged", "none: on_missing='skip' drops the write", "the row: none")]
+    left = "drops the write" if strategy.on_missing == "skip" else "makes it a dead letter"
+    row = f"none: on_missing='{strategy.on_missing}' {left}"
+    return [Crash("there is no such row", "acknowledged", row, "the row: none")]
 
 
 def _broker_lost(kafka: KafkaSettings) -> Crash:

@@ -7,12 +7,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.letter import Cause
 
 from .item import STATES, VOID, Item, Place, parse_place
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_SQLSTATE = re.compile(r"[0-9a-z]{2}|[0-9a-z]{5}")  # or the class of one
+# What a flusher refuses records for without a SQLSTATE, and every exception that has one.
+_EXCEPTIONS = {"badrecord", "unicodeencodeerror", "overflowerror", "error"} | {
+    name.lower()
+    for name, found in vars(psycopg.errors).items()
+    if isinstance(found, type) and issubclass(found, psycopg.Error)
+}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -105,13 +114,22 @@ def build(  # noqa: PLR0913  # what a command line may say
         places = frozenset(map(parse_place, letters))
     except ValueError:
         raise ConfigurationError("name a letter as TOPIC/PARTITION/OFFSET, as `letters list` prints it") from None
+    for reason in reasons:
+        if not _SQLSTATE.fullmatch(reason.lower()) and reason.lower().rpartition(".")[2] not in _EXCEPTIONS:
+            raise ConfigurationError(
+                f"no letter has the reason {reason!r}: name a SQLSTATE (23514), a class of them (23) or an exception "
+                "(CheckViolation), as `letters list` prints them"
+            )
+    begin, end = (None if text is None else parse_time(text, now) for text in (since, until))
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigurationError(f"no time is both since {since} and before {until}")
     return Filters(
         entities=frozenset(entities),
         reasons=frozenset(reason.lower() for reason in reasons),
         keys=frozenset(keys),
         states=frozenset(states),
         places=places,
-        since=None if since is None else parse_time(since, now),
-        until=None if until is None else parse_time(until, now),
+        since=begin,
+        until=end,
         void=void,
     )

@@ -10,6 +10,7 @@ import psycopg
 
 from writebehind.shared.entity import Merge
 from writebehind.shared.record import DELETE, KEYS, MASK
+from writebehind.shared.statement import ROW_MISSING
 
 from ..triage import Verdict, triage
 from .validate import Valid
@@ -35,9 +36,7 @@ class Result:
     reason: str | None = None
 
 
-NO_ROW = (
-    "there is no row, and the entity is declared with on_missing='skip': insert the row first, or discard the letter"
-)
+NO_ROW = "there is no row, and the entity's on_missing makes none: insert the row first, or discard the letter"
 
 
 def judge(letter: Valid, slots: Mapping[str, int], versions: Mapping[int, int | None] | None, tombstone: int) -> Result:
@@ -89,6 +88,8 @@ def refusal(error: BaseException) -> str | None:
     # stays, and the next replay updates that row.
     if triage(error) is not Verdict.POISON and state != "23505":
         return None
+    if state == ROW_MISSING:
+        return NO_ROW
     parts = [f"SQLSTATE {state}" if state else type(error).__name__]
     if isinstance(error, psycopg.Error):
         named = {"constraint": error.diag.constraint_name, "column": error.diag.column_name}

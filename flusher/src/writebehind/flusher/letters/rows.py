@@ -36,7 +36,7 @@ class Rows:
         self._connection = connection
         table = sql.Identifier(schema, "letter")
         self._select = sql.SQL("SELECT {} FROM {} AS l JOIN {} ON {}").format(COLUMNS, table, GIVEN, SAME)
-        self._topics = sql.SQL("SELECT DISTINCT topic FROM {} WHERE %s OR entity = ANY(%s)").format(table)
+        self._topics = sql.SQL("SELECT DISTINCT entity, topic FROM {}").format(table)
         self._open = sql.SQL(
             "SELECT {key} FROM {table} AS l WHERE l.state = %s AND l.topic = ANY(%s) AND ({key}) > (%s, %s, %s, %s) "
             "ORDER BY {key} LIMIT %s"
@@ -45,10 +45,9 @@ class Rows:
             "UPDATE {} AS l SET state = %s, changed_at = now(), changed_by = %s FROM {} WHERE {} AND l.state = %s"
         ).format(table, GIVEN, SAME)
 
-    def topics(self, entities: frozenset[str]) -> list[str]:
-        """Topics that have rows; also of entities that are declared no more. No entities: of all."""
-        rows = self._connection.execute(self._topics, (not entities, sorted(entities))).fetchall()
-        return sorted(topic for (topic,) in rows)
+    def topics(self) -> list[tuple[str, str]]:
+        """Entities that have rows, each with its topics; also those that are declared no more."""
+        return self._connection.execute(self._topics).fetchall()
 
     def open(self, topics: Sequence[str]) -> Iterator[list[Origin]]:
         """The letters that are still refused, page by page."""

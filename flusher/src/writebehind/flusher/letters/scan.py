@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 
 from writebehind.shared import naming
+from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.letter import Origin
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings
@@ -101,11 +102,23 @@ def scan(settings: Settings, registry: Registry, filters: Filters, meter: Meter 
 
 
 def _topics(settings: Settings, registry: Registry, rows: Rows, filters: Filters) -> list[str]:
-    declared = [d.name for d in registry.write_behind if not filters.entities or d.name in filters.entities]
-    topics = {naming.topic(settings.kafka.topic_prefix, name) for name in declared} | set(rows.topics(filters.entities))
-    if filters.places:
-        topics &= {topic for topic, _, _ in filters.places}
-    return sorted(topics)
+    """What to read. Raises ConfigurationError for a name that no letter can have: a typing error is not "none open"."""
+    declared = [(d.name, naming.topic(settings.kafka.topic_prefix, d.name)) for d in registry.write_behind]
+    known = [*declared, *rows.topics()]
+    entities = {entity for entity, _ in known}
+    if unknown := sorted(filters.entities - entities):
+        named = ", ".join(sorted(entities)) or "none"
+        raise ConfigurationError(
+            f"{unknown[0]!r} is no write-behind entity that is declared, nor one that has letters; those are: {named}"
+        )
+    topics = {topic for entity, topic in known if not filters.entities or entity in filters.entities}
+    places = {topic for topic, _, _ in filters.places}
+    if unknown := sorted(places - topics):
+        named = ", ".join(sorted(topics)) or "none"
+        raise ConfigurationError(
+            f"no letter is named {unknown[0]}/…: name it by its record's topic, which is one of these: {named}"
+        )
+    return sorted(places or topics)
 
 
 def _pages(origins: Iterable[Origin]) -> Iterator[list[Origin]]:

@@ -23,11 +23,11 @@ def export(settings: Settings, registry: Registry, filters: Filters, *, output: 
     """Write letters to a file that only its owner can read, or to standard output."""
     with ExitStack() as stack:
         bar = stack.enter_context(render.Bar())
+        found = stack.enter_context(scan(settings, registry, filters, bar))  # first: a typing error costs no old export
         out: BinaryIO = sys.stdout.buffer
         if output is not None:
             private = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # rows' values are in it
             out = stack.enter_context(os.fdopen(private, "wb"))
-        found = stack.enter_context(scan(settings, registry, filters, bar))
         written, lost = export_letters(found.items(bar), out)
         note_foreign(found)
     print(f"{written} exported", file=sys.stderr)

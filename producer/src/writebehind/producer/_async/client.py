@@ -16,11 +16,13 @@ from writebehind.shared.strategy import Direct
 
 from ..backends.aio import Runtime
 from ..direct_write import DirectTarget, Verb
+from ..loader import Loader
 from ..report import CloseReport
 from ..write import Target, Write, check_add, check_delete, check_update
 from .cache import AsyncCache
 from .direct import AsyncDirectClient
 from .direct_rows import Connection
+from .loads import AsyncLoads
 from .progress import AsyncProgress
 from .reader import AsyncReader
 from .receipt import AsyncReceipt
@@ -85,6 +87,7 @@ class AsyncClient:
         self._reader = AsyncReader(self._settings, self._cache, self._rows)
         self._writer.on_failed = self._failed_unattended
         self._direct = AsyncDirectClient(self._settings, self._rows, self._runtime)
+        self._loads = AsyncLoads(self._settings.cache, self._direct.cache)
         self._progress = AsyncProgress(self._rows, self._settings.producer.timeout_s)
         self._state = "open"
         return self
@@ -286,6 +289,16 @@ class AsyncClient:
         if direct is None:
             raise InvalidWrite(entity.__name__, None, "invalidate", "a write-behind entry may hold what no row has yet")
         await self._direct.invalidate(direct, keys)
+
+    async def loaded(self, loader: Loader, key_text: str, run: Callable[[], Any]) -> Any:
+        """What a function made by `cached` calls."""
+        self._check_usable()
+        return await self._loads.get(loader, key_text, run)
+
+    async def unloaded(self, loader: Loader, key_text: str) -> None:
+        """What its `invalidate` calls."""
+        self._check_usable()
+        await self._direct.forget(loader.name, {key_text: self._loads.entry(loader, key_text)})
 
     def _directly(self, entity: type[Entity], connection: Connection | None = None) -> DirectTarget | None:
         """What is needed to write this entity's rows ourselves; None when it is write-behind."""

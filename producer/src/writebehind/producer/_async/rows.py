@@ -16,11 +16,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from writebehind.shared import table, utc
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, Unknown
+from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, RowMissing, Unknown
 from writebehind.shared.fold import Folded, fold
 from writebehind.shared.record import KEYS
 from writebehind.shared.settings import DatabaseSettings
-from writebehind.shared.statement import Statements
+from writebehind.shared.statement import ROW_MISSING, Statements
 
 from ..backends.aio import later
 from ..write import Write
@@ -77,7 +77,7 @@ class AsyncRows:
             ) from error
 
     async def write_through(self, declaration: Declaration, writes: Sequence[Write], timeout_s: float) -> Folded:
-        """Write rows now, guarded by their versions, as the flusher would. Raises NotApplied or Unknown."""
+        """Write rows now, guarded by their versions, as the flusher would. Raises NotApplied, RowMissing or Unknown."""
         statements = await self._statements_of(declaration, timeout_s)
         rows = [_row(write) for write in writes]
         committing = False
@@ -94,6 +94,9 @@ class AsyncRows:
             if committing:
                 raise Unknown(f"{declaration.name}: the database did not answer COMMIT", writes[0].version) from error
             state = getattr(error, "sqlstate", None) or type(error).__name__
+            if state == ROW_MISSING:
+                what = f"{declaration.name}: there is no row of this key, and on_missing='dead_letter' makes none"
+                raise RowMissing(what, state) from error
             raise NotApplied(
                 f"{declaration.name}: the broker is down, and the database refused the write as well ({state})"
             ) from error

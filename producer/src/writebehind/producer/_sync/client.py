@@ -17,11 +17,13 @@ from writebehind.shared.strategy import Direct
 
 from ..backends.threads import Runtime
 from ..direct_write import DirectTarget, Verb
+from ..loader import Loader
 from ..report import CloseReport
 from ..write import Target, Write, check_add, check_delete, check_update
 from .cache import Cache
 from .direct import DirectClient
 from .direct_rows import Connection
+from .loads import Loads
 from .progress import Progress
 from .reader import Reader
 from .receipt import Receipt
@@ -86,6 +88,7 @@ class Client:
         self._reader = Reader(self._settings, self._cache, self._rows)
         self._writer.on_failed = self._failed_unattended
         self._direct = DirectClient(self._settings, self._rows, self._runtime)
+        self._loads = Loads(self._settings.cache, self._direct.cache)
         self._progress = Progress(self._rows, self._settings.producer.timeout_s)
         self._state = "open"
         return self
@@ -287,6 +290,16 @@ class Client:
         if direct is None:
             raise InvalidWrite(entity.__name__, None, "invalidate", "a write-behind entry may hold what no row has yet")
         self._direct.invalidate(direct, keys)
+
+    def loaded(self, loader: Loader, key_text: str, run: Callable[[], Any]) -> Any:
+        """What a function made by `cached` calls."""
+        self._check_usable()
+        return self._loads.get(loader, key_text, run)
+
+    def unloaded(self, loader: Loader, key_text: str) -> None:
+        """What its `invalidate` calls."""
+        self._check_usable()
+        self._direct.forget(loader.name, {key_text: self._loads.entry(loader, key_text)})
 
     def _directly(self, entity: type[Entity], connection: Connection | None = None) -> DirectTarget | None:
         """What is needed to write this entity's rows ourselves; None when it is write-behind."""

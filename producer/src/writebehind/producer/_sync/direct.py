@@ -41,11 +41,11 @@ class DirectClient:
         self._settings = settings
         self._runtime = runtime
         self._pool = rows.pool
-        self._cache = DirectCache(settings.cache, life_s(settings))
+        self.cache = DirectCache(settings.cache, life_s(settings))
         self._rows = DirectRows(rows)
         self._invalidator = Invalidator(settings)
-        self._guards = Guards(settings, self._cache, self._invalidator, runtime)
-        self._reader = DirectReader(settings, self._cache, rows)
+        self._guards = Guards(settings, self.cache, self._invalidator, runtime)
+        self._reader = DirectReader(settings, self.cache, rows)
         self._targets: dict[type[Entity], DirectTarget] = {}
         # What is to be done once the caller's own transaction is committed.
         self._pending: WeakKeyDictionary[Connection, list[tuple[Guard, list[DirectWrite]]]] = WeakKeyDictionary()
@@ -87,13 +87,17 @@ class DirectClient:
     def invalidate(self, target: DirectTarget, keys: Sequence[Any]) -> None:
         """Forget entries whose rows somebody else changed. Raises NotApplied when nobody can be told."""
         texts = [target.declaration.key_text(target.declaration.check_key(key)) for key in keys]
+        self.forget(target.name, {text: target.entry(text) for text in texts})
+
+    def forget(self, name: str, entries: Mapping[str, str]) -> None:
+        """Empty entries, given by key text. Raises NotApplied when nobody can be told."""
         try:
-            self._cache.run(scripts.void([target.entry(text) for text in texts]))
+            self.cache.run(scripts.void(list(entries.values())))
         except CacheDown:
-            records = [Invalidation(target.name, text, "-") for text in texts]
+            records = [Invalidation(name, text, "-") for text in entries]
             limit_s = self._settings.producer.timeout_s
             if not self._runtime.in_thread(self._invalidator.send, records, limit_s):
-                raise NotApplied(f"{target.name}: neither the cache nor the broker takes the invalidation") from None
+                raise NotApplied(f"{name}: neither the cache nor the broker takes the invalidation") from None
 
     def committed(self, connection: Connection) -> None:
         """The transaction of this connection is committed: let the entries of its writes go."""
@@ -105,7 +109,7 @@ class DirectClient:
 
     def close(self) -> None:
         self._runtime.in_thread(self._invalidator.close)
-        self._cache.close()
+        self.cache.close()
 
     def _write(self, target: DirectTarget, writes: list[DirectWrite], timeout_s: float) -> None:
         declaration = target.declaration

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from writebehind.shared.direct import How
 from writebehind.shared.errors import NotApplied
 from writebehind.shared.invalidation import Invalidation
+from writebehind.shared.scripts import forget
 from writebehind.shared.settings import Settings
 
 from ..backends.threads import Combiner, Runtime
@@ -45,11 +46,23 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """The entry that a write-behind entity has for a row that comes or goes. It is told at the end, and has no intent:
+    it may hold writes that are in no row yet.
+    """
+
+    entity: str
+    key_text: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """Entries under one intent. `in_kafka`: the flusher carries it out as well, and must be told of the end."""
 
     token: str
     places: list[Place]
+    late: list[Late]
     in_kafka: bool
 
 
@@ -78,14 +91,16 @@ class Guards:
         Raises NotApplied when neither the cache nor the broker can be told, or the entity wants to fail then.
         """
         places = list(dict.fromkeys(Place(target, write.key_text) for write in writes))
+        late: list[Late] = []
         rows_come_or_go = [write for write in writes if write.verb in ("create", "delete")]
         if rows_come_or_go:
             siblings = target.siblings()
             places += [Place(one, one.declaration.key_text(w.key)) for one in siblings for w in rows_come_or_go]
+            late = [Late(d.name, *target.entry_of(d, w.key)) for d in target.late_siblings() for w in rows_come_or_go]
         token = secrets.token_urlsafe(9)
         try:
             if self._cache.intend([place.entry for place in places], token):
-                return Guard(token, places, in_kafka=False)
+                return Guard(token, places, late, in_kafka=False)
         except CacheDown:
             pass
         name = target.declaration.cls.__name__
@@ -94,25 +109,31 @@ class Guards:
                 f"{name}: the cache cannot be told of the write (on_cache_down='fail'); nothing was written"
             )
         until_us = time.time_ns() // 1000 + int((self._life_s + timeout_s) * 1e6)
-        if not self._tell_flusher(token, places, until_us, timeout_s):
+        intents = [Invalidation(place.target.name, place.key_text, token, until_us) for place in places]
+        if not self._tell_flusher(intents, timeout_s):
             raise NotApplied(f"{name}: neither the cache nor the broker takes the invalidation; nothing was written")
-        return Guard(token, places, in_kafka=True)
+        return Guard(token, places, late, in_kafka=True)
 
     def end(self, guard: Guard, how: How, rows: dict[Place, Row]) -> None:
         """The write is committed, or undone. Best effort: else the entries stay empty until the intent runs out."""
         writes = [(p.entry, p.target.finishing(guard.token, how, rows.get(p))) for p in guard.places]
+        late = guard.late if how != "undone" else []
         told = True
         try:
             self._cache.finish(writes)
+            if late:
+                self._cache.run(forget([one.entry for one in late]))
         except CacheDown:
             told = False
         if not (guard.in_kafka or (not told and how != "undone")):
             return
-        if not self._tell_flusher(guard.token, guard.places, 0, SEND_S):
+        ends = [Invalidation(place.target.name, place.key_text, guard.token) for place in guard.places]
+        ends += [Invalidation(one.entity, one.key_text, guard.token, forget=True) for one in late]
+        if not self._tell_flusher(ends, SEND_S):
             log.warning("%d entries are read from the database until their intents run out", len(guard.places))
 
-    def _tell_flusher(self, token: str, places: Sequence[Place], until_us: int, timeout_s: float) -> bool:
-        records = [_Record(Invalidation(p.target.name, p.key_text, token, until_us), timeout_s) for p in places]
+    def _tell_flusher(self, invalidations: Sequence[Invalidation], timeout_s: float) -> bool:
+        records = [_Record(one, timeout_s) for one in invalidations]
         for start in range(0, len(records), RECORDS_PER_SEND):
             self._records.submit(records[start : start + RECORDS_PER_SEND])
         return all(record.sent for record in records)

@@ -10,6 +10,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 Item = TypeVar("Item")
+Limit = asyncio.Semaphore
 
 
 class Signal:

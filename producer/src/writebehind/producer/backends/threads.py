@@ -13,6 +13,7 @@ from redis import BlockingConnectionPool
 CachePool = BlockingConnectionPool  # it asks the socket itself, which knows of a reset
 
 Item = TypeVar("Item")
+Limit = threading.BoundedSemaphore
 
 
 class Signal:

@@ -2,12 +2,12 @@
 --
 -- KEYS     entries
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
--- ARGV[2]  token, ARGV[3] time to live of a clean entry, in milliseconds
+-- ARGV[2]  token, ARGV[3] time to live of a clean entry, in milliseconds, ARGV[5] of one that says that there is no row
 -- ARGV[4]  msgpack, per key: {row exists, newest version of the row, {index, value, ...}}
 --
 -- Only absent fields are set: what a write put there is newer. A candidate of Max or Min that is there is combined with the row's. Returns msgpack {filled, ...}
 local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[4])
-local token, ttl_ms = ARGV[2] .. ':', ARGV[3]
+local token, ttl_ms, negative_ttl_ms = ARGV[2] .. ':', ARGV[3], ARGV[5]
 
 local function complete(key, entry, row)
   for n = 1, #row[3], 2 do
@@ -30,7 +30,7 @@ for at = 1, #KEYS do
     if entry.holds == 'p' then complete(key, entry, rows[at]) end
     entry.lease = false
     call('HSET', key, '#', written(entry, fields))
-    if entry.pending == 0 then call('PEXPIRE', key, ttl_ms) end
+    if entry.pending == 0 then call('PEXPIRE', key, entry.holds == 'n' and negative_ttl_ms or ttl_ms) end
   end
   replies[at] = filled
 end

@@ -3,6 +3,8 @@
 -- KEYS     entries (an entry may appear once per generation)
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
 -- ARGV[2]  time to live of a clean entry, in milliseconds
+-- ARGV[4]  '1' to keep clean entries that hold parts of a row; else whether there is a row is not known: the patch was skipped
+--          when there was none
 -- ARGV[3]  msgpack {generations, counts, sums}: columns with one value per key; sums one column per Sum field ('' for none)
 --
 -- A record of another generation means that the entry was made without it (the cache was wiped or unreachable; generation 0: the
@@ -10,7 +12,7 @@
 --
 -- This is the hot path of the flusher: the bookkeeping is not taken apart, but changed as a text.
 local fields, columns = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
-local ttl_ms, generations, counts, sums = ARGV[2], columns[1], columns[2], columns[3]
+local ttl_ms, generations, counts, sums, keep_parts = ARGV[2], columns[1], columns[2], columns[3], ARGV[4] == '1'
 local KEYS = KEYS
 local sum_parts = {}
 for index = 1, #fields do
@@ -48,7 +50,7 @@ local function settle(key, header, at)
   if pending > 0 then
     call('HSET', key, '#', with_lower_sums(sub(header, 1, CLEAN) .. format('%d', pending) .. sub(header, stop), at))
     if flag ~= string.lower(flag) then tainted[#tainted + 1] = at end
-  elseif flag == 'c' or flag == 'p' then
+  elseif flag == 'c' or flag == 'p' and keep_parts then
     local lease = find(header, ' l', stop, true)
     call('HSET', key, '#', sub(header, 1, CLEAN) .. (lease and sub(header, lease) or ''))
     call('PEXPIRE', key, ttl_ms)

@@ -52,7 +52,7 @@ class Table:
         if not self.declaration.write_behind.deletes:
             batch.folded = fold(self.declaration, batch.rows)
         try:
-            self.writer.write(batch)
+            self.writer.write(batch, {})
         except psycopg.Error:
             self.writer.disconnect()
             raise

@@ -26,10 +26,13 @@ def command(*arguments: str) -> list[str]:
 class Flusher:
     """`writebehind flush`, ended with this process whatever ends it. `folder` receives its log."""
 
-    def __init__(self, supervisor: Supervisor, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, folder: Path, environment: Mapping[str, str], entities: str = ENTITIES
+    ) -> None:
         self._supervisor = supervisor
         self._folder = folder
         self._environment = dict(environment)
+        self._entities = entities
         self._pid: int | None = None
         self.kills = 0
 
@@ -39,7 +42,7 @@ class Flusher:
 
     def start(self) -> None:
         self._pid = self._supervisor.spawn(
-            command("flush", "--entities", ENTITIES),
+            command("flush", "--entities", self._entities),
             folder=self._folder,
             log=self.log_path,
             environment=self._environment,

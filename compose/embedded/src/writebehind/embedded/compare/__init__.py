@@ -1,0 +1,1 @@
+"""`writebehind compare`: the three strategies under the same load."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from threading import Barrier
 from typing import Annotated, Any
 
@@ -228,14 +229,15 @@ def test_the_bookkeeping_schema_may_have_any_name(
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
 
 
-ADVANCE = "SELECT {}.advance(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[])"
+ADVANCE = "SELECT {}.advance(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+OLD_ADVANCE = "SELECT {}.advance(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bigint[])"
 
 
 def advance(
     connection: psycopg.Connection[Any], settings: Settings, *moves: tuple[int, int, int, int]
 ) -> dict[int, int]:
     """Move partitions (partition, epoch, expected, next) in one call; gives all offsets."""
-    columns = [["t"] * len(moves), *map(list, zip(*moves, strict=True))]
+    columns = [["t"] * len(moves), *map(list, zip(*moves, strict=True)), [None] * len(moves)]
     try:
         connection.execute(bookkeeping(settings, ADVANCE), columns)
     finally:
@@ -272,6 +274,29 @@ def test_advance_moves_nothing_when_one_partition_is_not_as_expected(
     assert raised.value.sqlstate == "WB001"
     rows = progress.execute(bookkeeping(settings, "SELECT next_offset FROM {}.progress")).fetchall()
     assert rows == [(10,), (10,)]
+
+
+def test_advance_says_how_far_the_cache_knows(progress: psycopg.Connection[Any], settings: Settings) -> None:
+    def settled() -> list[int | None]:
+        query = bookkeeping(settings, "SELECT settled_offset FROM {}.progress ORDER BY partition")
+        return [row[0] for row in progress.execute(query).fetchall()]
+
+    def step(expected: int, known: list[int | None]) -> list[int | None]:
+        columns = [["t", "t"], [0, 1], [3, 3], [expected] * 2, [expected + 5] * 2, known]
+        progress.execute(bookkeeping(settings, ADVANCE), columns)
+        return settled()
+
+    assert settled() == [None, None]
+    assert step(10, [None, 10]) == [10, 10]  # nobody said: all that was flushed before this batch
+    assert step(15, [None, 15]) == [10, 15]
+    # A flusher of a release that does not know the column says that everything is settled.
+    progress.execute(bookkeeping(settings, OLD_ADVANCE), [["t"], [0], [3], [20], [22]])
+    assert settled() == [22, 15]
+
+
+def test_every_file_of_the_bookkeeping_has_a_number_of_its_own() -> None:
+    names = [entry.name for entry in (files("writebehind.flusher") / "sql").iterdir() if entry.name.endswith(".sql")]
+    assert sorted(int(name.partition("_")[0]) for name in names) == list(range(1, len(names) + 1))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from writebehind.embedded import Isolation
 from writebehind.embedded.supervisor import Supervisor
@@ -162,3 +163,12 @@ def test_a_database_that_cannot_be_reached_is_refused_without_its_password(setti
     message = refusal(settings.model_copy(update={"database": database}), PAGES)
     assert "database" in message
     assert "s3cret" not in message
+
+
+def test_bookkeeping_of_an_older_release_is_named(settings: Settings) -> None:
+    migrate(settings, PAGES)
+    with psycopg.connect(settings.database.url.get_secret_value(), autocommit=True) as connection:
+        schema = sql.Identifier(settings.database.schema_)
+        connection.execute(sql.SQL("DELETE FROM {}.migration WHERE name = '005_settled.sql'").format(schema))
+    with pytest.raises(ConfigurationError, match=r"lacks 005_settled\.sql.*writebehind migrate"):
+        preflight(settings, PAGES)

@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka.cimpl import NewTopic
 
 from tests.faults.proxy import Moment, Proxy
 from tests.faults.wire import Postgres
-from tests.integration.flusher_entities import Counter
-from tests.integration.flusher_process import STOP_TIMEOUT_S
+from tests.integration.flusher_entities import Counter, Strict
+from tests.integration.flusher_letters import posted, put_bad
+from tests.integration.flusher_process import STOP_TIMEOUT_S, TIMEOUT_S, Flusher, wait_until
 from tests.integration.flusher_world import World, through, world
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import Isolation, isolated
 from writebehind.embedded.server import Server
+from writebehind.shared import naming
 
 PATIENT = {  # nothing but a second signal ends it early
     "WRITEBEHIND_FLUSHER__SHUTDOWN_TIMEOUT_S": "300",
@@ -46,6 +49,23 @@ def frozen(server: Server) -> Iterator[Callable[[], None]]:
     finally:
         server.resume()
         server.wait_ready()
+
+
+def end(flusher: Flusher, signals: int) -> None:
+    """It must stop within its bound after one signal, or at once after a second one."""
+    if signals == 2:
+        flusher.terminate()
+        flusher.wait_log("stopping")
+    flusher.stop()
+
+
+def is_knocked_at(port: int) -> bool:
+    """Whether a connection waits to be accepted there."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if state == "0A" and local.endswith(f":{port:04X}"):  # listening; its receive queue is the connections
+            return not queues.endswith(":00000000")
+    return False
 
 
 def finish(w: World) -> None:
@@ -112,6 +132,45 @@ def test_with_a_database_that_does_not_answer(writebehind_isolated: Isolation, t
         w.wait(begun.hit.is_set, "a batch to be on its way")
         flusher.stop()
         proxy.to_client.flow()
+        finish(w)
+
+
+def test_while_it_writes_letters(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Strict) as w, Proxy(w.database_port, Postgres) as proxy:
+        url = through(w.corner.database_url, proxy.port)
+        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **PATIENT).wait_ready()
+        w.put(Strict, 1, partition=0, amount=1)
+        w.wait_flushed()
+        # For a topic that is not there, librdkafka keeps the letter and gives no answer for as long as it has time.
+        topic = naming.dead_letter_topic(w.topic(Strict))
+        w.admin.delete_topics([topic], operation_timeout=TIMEOUT_S)[topic].result(TIMEOUT_S)
+        alone = proxy.trap("ROLLBACK", Moment.BEFORE_REPLY)  # the bad record stands alone: its letter is next
+        w.put(Strict, 2, partition=1, amount=1)
+        put_bad(w, Strict, 3, partition=1, amount=-1)
+        w.send()
+        w.wait(alone.hit.is_set, "a letter to be written")
+        flusher.stop()
+        assert w.rows(Strict).keys() == {(1,)}
+        w.admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(TIMEOUT_S)
+        finish(w)
+        assert len(posted(w, Strict)) == 1
+
+
+@pytest.mark.parametrize(("moment", "signals"), [("asks", 1), ("asks", 2), ("has cut", 1)])
+def test_while_the_watchdog_deals_with_a_database_that_stands_still(
+    breakable_stack: Stack, tmp_path: Path, moment: str, signals: int
+) -> None:
+    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+        patience = PATIENT if signals == 2 else {}
+        flusher = w.flusher(WRITEBEHIND_DATABASE__STALL_TIMEOUT_S="1", **patience).wait_ready()
+        with locked(w), frozen(breakable_stack.postgres) as freeze:
+            freeze()
+            if moment == "asks":
+                wait_until(lambda: is_knocked_at(w.database_port), "the watchdog to ask the database")
+                assert "the connection is cut" not in flusher.log
+            else:
+                flusher.wait_log("the connection is cut")
+            end(flusher, signals)
         finish(w)
 
 

@@ -32,6 +32,14 @@ class Odd(Entity, table='Odd "Täble%s', strategy=WriteBehind(versions_column="s
     user: str
 
 
+class Visit(Entity, table="visits", strategy=WriteBehind()):
+    """A key of text."""
+
+    page: Annotated[str, Key]
+    hits: Annotated[int, Sum]
+    note: str | None = None
+
+
 class Shop(Entity, table="shops", strategy=WriteBehind()):
     """A table in which everything can be wrong."""
 
@@ -107,6 +115,27 @@ def test_only_indexes_that_hold_for_every_row_make_a_key(connection: Connection)
         "CREATE INDEX ON shops (b)",
     )
     assert found.unique_keys == {frozenset({"id"}), frozenset({"a", "b"}), frozenset({"a", "c"})}
+
+
+def test_a_key_whose_collation_takes_different_text_for_equal_is_refused(connection: Connection) -> None:
+    connection.execute(
+        "CREATE COLLATION coarse (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+        "CREATE TABLE visits (page varchar(40) COLLATE coarse PRIMARY KEY, hits bigint, note text COLLATE coarse,"
+        " versions bigint[]);"
+        "INSERT INTO visits VALUES ('/Home', 1)"
+    )
+    merge = (
+        "MERGE INTO visits AS t USING unnest(ARRAY['/home', '/HOME']) AS s(page) ON t.page = s.page"
+        " WHEN MATCHED THEN UPDATE SET hits = t.hits + 1"
+    )
+    with pytest.raises(psycopg.errors.CardinalityViolation):
+        connection.execute(merge)
+    (problem,) = table.problems(declaration_of(Visit), look(connection, declaration_of(Visit)))
+    assert problem.column == "page"
+    assert "nondeterministic collation" in problem.message
+    connection.execute(problem.fix.encode())
+    assert table.problems(declaration_of(Visit), look(connection, declaration_of(Visit))) == []
+    assert connection.execute(merge).rowcount == 0
 
 
 def test_the_search_path_decides_when_no_schema_is_named(

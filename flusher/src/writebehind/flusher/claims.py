@@ -135,6 +135,8 @@ class Claims:
         described = self.describe(sorted({topic for topic, _ in places}))
         ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
         logs: dict[Place, Log] = {}
+        # Not the admin client's list_offsets(), although it asks for all at once: after its time-out it answers with
+        # offset -1001 and no error, which would look like a log that lost its tail.
         for place in places:
             start, end = consumer.get_watermark_offsets(TopicPartition(*place), timeout=5)
             logs[place] = Log(ids[place[0]], start, end)

@@ -54,7 +54,9 @@ class Lag:
         """Ask for the logs' ends now and then, and take the answers that have come."""
         if self._asked and all(future.done() for future in self._asked.values()):
             answers, self._asked = self._asked, {}
-            self._ends |= {place: f.result().offset for place, f in answers.items() if f.exception() is None}
+            ends = {place: future.result().offset for place, future in answers.items() if future.exception() is None}
+            # A broker that stays silent gives no exception there, but an offset below 0: no lag would be told.
+            self._ends |= {place: end for place, end in ends.items() if end >= 0}
         elif not self._asked and now >= self._ask_at and self._membership.owned:
             self._ask_at = now + ASK_EVERY_S
             latest = {TopicPartition(*place): _LATEST for place in self._membership.owned}

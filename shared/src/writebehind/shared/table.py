@@ -21,7 +21,8 @@ Index = tuple[str, str]  # schema and name
 class ColumnInfo:
     """A column. `type_name` is without a modifier (`numeric`), `full_type` with it (`numeric(12,2)`).
 
-    `enum_labels` are those of an enum, or of the enum that an array holds; None for any other type.
+    `enum_labels` are those of an enum, or of the enum that an array holds; None for any other type. `deterministic`:
+    text that differs in a byte is different text; a collation may say otherwise.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ColumnInfo:
     default_expr: str | None
     generated: bool
     enum_labels: frozenset[str] | None
+    deterministic: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ def parse(rows: Sequence[Sequence[Any]]) -> TableInfo | None:
         return None
     columns = {
         name: ColumnInfo(
-            name, type_name, full_type, nullable, default, generated, frozenset(labels) if labels else None
+            name, type_name, full_type, nullable, default, generated, frozenset(labels) if labels else None, exact
         )
-        for _, _, name, type_name, full_type, nullable, default, generated, labels, _ in rows
+        for _, _, name, type_name, full_type, nullable, default, generated, labels, exact, _ in rows
     }
     schema, table = rows[0][0], rows[0][1]
     keys = [(frozenset[str](key), indexes) for key, indexes in rows[0][-1] or []]
@@ -136,6 +138,12 @@ def _column_problems(place: str, info: TableInfo, column: Column, *, is_key: boo
     if is_key and _plain_name(there) == "citext":
         message = f"{spot} is citext; keys that differ in case would be two cache entries of one row"
         found.append(Problem(column.name, message, f"{alter} TYPE text"))
+    elif is_key and not there.deterministic:
+        # Two of its keys in one batch would also fail the MERGE: 21000, a row twice in one statement.
+        message = (
+            f"{spot} has a nondeterministic collation; keys that it calls equal would be two cache entries of one row"
+        )
+        found.append(Problem(column.name, message, f'{alter} TYPE {there.full_type} COLLATE "default"'))
     if not _type_fits(column, there):
         found.append(_wrong_type(spot, column, there, alter))
     if column.nullable and not there.nullable:

@@ -36,10 +36,12 @@ SELECT
     pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default_expr,
     a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
     (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum AS e WHERE e.enumtypid IN (t.oid, t.typelem)) AS enum_labels,
+    COALESCE(l.collisdeterministic, true) AS deterministic,
     keys.keys AS unique_keys
 FROM target
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = target.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''
 CROSS JOIN keys
 ORDER BY a.attnum

@@ -257,6 +257,25 @@ async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Stack) -> 
         assert [row[6] for key, row in here.records(Player) if key == "3"] == [5]
 
 
+async def test_while_the_database_is_away_few_increments_wait_for_their_base(stack: Stack) -> None:
+    with corner(stack, producer={"timeout_s": 2.0}) as here:
+        async with AsyncClient.open(here.settings) as client:
+            assert await client.get(Player, 1) is None  # a connection stands
+            took_s: list[float] = []
+            stack.postgres.pause()
+            try:
+                for key in range(100, 140):
+                    started = time.monotonic()
+                    await client.update(Player, key, score=1)
+                    took_s.append(time.monotonic() - started)
+            finally:
+                stack.postgres.resume()
+            waited = sum(took > 0.9 for took in took_s)  # half of the time-out is for the base
+            assert 1 <= waited <= 10
+            with flusher(here):
+                await eventually(lambda: here.execute("SELECT sum(score), count(*) FROM players"), [(40, 40)])
+
+
 def test_close_tells_what_it_could_not_deliver(stack: Stack) -> None:
     with corner(stack, producer={"close_timeout_s": 0.5}) as here:
         client = Client.open(here.settings).start()

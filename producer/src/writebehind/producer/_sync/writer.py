@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from confluent_kafka import KafkaException
 
@@ -16,6 +17,7 @@ from writebehind.shared.settings import Settings
 from writebehind.shared.version import VersionClock
 
 from ..backends.threads import Combiner, Group, Runtime, sleep
+from ..breaker import Breaker
 from ..delivery import is_definite
 from ..outbox import Outbox
 from ..overlay import fill_patch
@@ -29,6 +31,7 @@ log = logging.getLogger("writebehind.producer")
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
 BASE_ATTEMPTS = 3
 BASE_WAIT_S = 0.02  # between two looks at a base that somebody else is loading
+BASES_REST_S = 1.0  # after the database did not give one: increments that need a base do without, rather than wait
 
 
 class Writer:
@@ -42,6 +45,7 @@ class Writer:
         self._runtime = runtime
         self._clock = VersionClock()
         self._combiners: dict[str, Combiner[Write]] = {}
+        self._bases = Breaker(1, BASES_REST_S)
         self.outbox = Outbox(settings, self._deliver)
         self.on_failed: Callable[[Write, Exception], None] | None = None  # told of failures that no caller waits for
 
@@ -142,7 +146,7 @@ class Writer:
         if not ours:
             sleep(BASE_WAIT_S)
             return
-        rows = self._rows.select(target.declaration, [write.key for write in ours.values()], timeout_s)
+        rows = self._select_bases(target, [write.key for write in ours.values()], timeout_s)
         by_token: dict[str, list[Write]] = {}
         for write in ours.values():
             by_token.setdefault(write.needs_base or "", []).append(write)
@@ -151,6 +155,23 @@ class Writer:
             read_flags(
                 self._cache.run(target.scripts.fill([write.entry for write in group], patches, token=token))
             )
+
+    def _select_bases(
+        self, target: Target, keys: Sequence[tuple[Any, ...]], timeout_s: float
+    ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """Rows by key. Raises DatabaseDown, at once while the database rests."""
+        if not self._bases.allows(time.monotonic()):
+            raise DatabaseDown(f"{target.declaration.name}: the database did not answer a moment ago")
+        try:
+            rows = self._rows.select(target.declaration, keys, timeout_s)
+        except DatabaseDown:
+            self._bases.failed(time.monotonic())
+            raise
+        except BaseException:
+            self._bases.withdrawn()
+            raise
+        self._bases.succeeded()
+        return rows
 
     def _enqueue_without_cache(self, write: Write) -> None:
         write.applied, write.generation = None, 0

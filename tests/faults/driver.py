@@ -99,13 +99,17 @@ class Driver:
             self.history.end(number, [outcome], error=type(error).__name__)
             await asyncio.sleep(_AFTER_FAILURE_S)
             return outcome[0]
-        self.history.end(number, [(Outcome.OK, receipt.version)], place=(receipt.partition, receipt.offset))
+        self.history.end(number, [(Outcome.OK, receipt.version)], place=_place(receipt))
         return Outcome.OK
 
     def _failed(self, error: Exception) -> tuple[Outcome, int | None]:
         if not isinstance(error, NotApplied | Unknown):
             self.history.unexpected(f"{type(error).__name__}: {error}")
         return _outcome(None, error)
+
+
+def _place(receipt: AsyncReceipt) -> tuple[int, int] | None:
+    return (receipt.partition, receipt.offset) if receipt.offset >= 0 else None
 
 
 def _outcome(receipt: object, error: Exception | None) -> tuple[Outcome, int | None]:

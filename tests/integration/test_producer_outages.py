@@ -23,6 +23,7 @@ from tests.integration.producer_world import ENTITIES, Player, Through, Visit, W
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Shed, Unknown
+from writebehind.producer.write import UNKNOWN_OFFSET
 from writebehind.shared import bookkeeping
 
 ROOT = Path(__file__).parents[2]
@@ -274,6 +275,18 @@ async def test_while_the_database_is_away_few_increments_wait_for_their_base(sta
             assert 1 <= waited <= 10
             with flusher(here):
                 await eventually(lambda: here.execute("SELECT sum(score), count(*) FROM players"), [(40, 40)])
+
+
+async def test_where_nobody_said_where_a_record_is_flushed_waits_for_the_log_s_end(stack: Stack) -> None:
+    with corner(stack) as here:
+        async with AsyncClient.open(here.settings) as client:
+            receipt = await client.update(Player, 1, score=5)
+            assert receipt._write is not None
+            receipt._write.offset = UNKNOWN_OFFSET  # as after a retry of what the broker had already
+            assert not await receipt.flushed(0.2)
+            with flusher(here):
+                assert await receipt.flushed(TIMEOUT_S)
+                assert here.execute("SELECT score FROM players") == [(5,)]
 
 
 def test_close_tells_what_it_could_not_deliver(stack: Stack) -> None:

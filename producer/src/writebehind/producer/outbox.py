@@ -11,10 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 
 from writebehind.shared.errors import ConfigurationError
@@ -122,6 +124,17 @@ class Outbox:
                 f"replicas: no write could ever be acknowledged; "
                 "lower the one or raise the other"
             )
+
+    def end_offset(self, topic: str, partition: int) -> int | None:
+        """The offset at which a partition's log ends now, or None when the broker does not say."""
+        place = TopicPartition(topic, partition)
+        admin = AdminClient(self._client_config, logger=log)
+        try:
+            latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            end = admin.list_offsets({place: latest}, request_timeout=2)[place].result().offset
+        except KafkaException:
+            return None
+        return int(end) if end >= 0 else None  # a time-out may be told as an offset of -1001
 
     def close(self, timeout_s: float) -> None:
         """Wait for what is in flight, then give up: what was never sent fails for certain, the rest is unknown."""

@@ -18,6 +18,7 @@ from writebehind.shared.scripts import Applied, EntityScripts
 from .delivery import is_definite
 
 RECORD_OVERHEAD_BYTES = 512  # batch header and framing, rounded up
+UNKNOWN_OFFSET = -1
 
 
 class Target:
@@ -42,7 +43,7 @@ class Write:
 
     version = 0
     partition = -1
-    offset = -1
+    offset = UNKNOWN_OFFSET
     generation = 0  # of the cache entry; 0: the cache was not written
     applied: Applied | None = None  # what an undo needs, as long as there may be one
     needs_base: str | None = None  # a token, or '' when somebody else is loading the base
@@ -79,7 +80,9 @@ class Write:
         self.error = error
         if error is None:
             self.partition = message.partition() or 0
-            self.offset = message.offset() or 0
+            # None after a retry that the broker took for a repetition: it is on the log, and nobody said where.
+            offset = message.offset()
+            self.offset = UNKNOWN_OFFSET if offset is None else offset
         self.on_delivery(self)
 
 

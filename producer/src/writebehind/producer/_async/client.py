@@ -88,7 +88,9 @@ class AsyncClient:
         self._writer.on_failed = self._failed_unattended
         self._direct = AsyncDirectClient(self._settings, self._rows, self._runtime)
         self._loads = AsyncLoads(self._settings.cache, self._direct.cache)
-        self._progress = AsyncProgress(self._rows, self._settings.producer.timeout_s)
+        self._progress = AsyncProgress(
+            self._rows, self._writer.outbox, self._runtime, self._settings.producer.timeout_s
+        )
         self._state = "open"
         return self
 

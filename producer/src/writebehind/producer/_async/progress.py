@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ..backends.aio import Combiner, sleep
-from ..write import Write
+from ..backends.aio import Combiner, Runtime, sleep
+from ..outbox import Outbox
+from ..write import UNKNOWN_OFFSET, Write
 from .rows import AsyncRows, Place
 
 POLL_S = 0.03
@@ -24,13 +25,18 @@ class _Query:
 class AsyncProgress:
     """Asks Postgres how far the flusher is."""
 
-    def __init__(self, rows: AsyncRows, timeout_s: float) -> None:
+    def __init__(self, rows: AsyncRows, outbox: Outbox, runtime: Runtime, timeout_s: float) -> None:
         self._rows = rows
+        self._outbox = outbox
+        self._runtime = runtime
         self._timeout_s = timeout_s
         self._combiner: Combiner[_Query] = Combiner(self._ask, 1000)
 
     async def wait(self, write: Write, timeout_s: float) -> bool:
-        """True once the write's offset is below what Postgres has."""
+        """True once the write's offset is below what Postgres has.
+
+        Of a write whose offset the broker did not tell, the log's end is waited for.
+        """
         deadline = time.monotonic() + timeout_s
         if not await write.group.signal.wait(timeout_s):
             return False
@@ -40,10 +46,14 @@ class AsyncProgress:
         if write.partition == STRAIGHT_TO_DATABASE:
             return True
         query = _Query((write.target.topic, write.partition))
+        until = None if write.offset == UNKNOWN_OFFSET else write.offset + 1
         while True:
-            await self._combiner.submit([query])
-            if query.next_offset > write.offset:
-                return True
+            if until is None:
+                until = await self._runtime.in_thread(self._outbox.end_offset, *query.place)
+            if until is not None:
+                await self._combiner.submit([query])
+                if query.next_offset >= until:
+                    return True
             if time.monotonic() >= deadline:
                 return False
             await sleep(POLL_S)

@@ -16,7 +16,8 @@ class AsyncReceipt:
 
     `version` orders all writes of the key: microseconds since the epoch; 0 for a cache-aside entity, whose rows have
     none. `partition` and `offset` say where the record is; both are -1 while that is not known, and for a write that
-    went straight to the database. That of a cache-aside or write-through entity has no topic ("").
+    went straight to the database; `offset` alone when the broker has the record and did not say where. The receipt of a
+    cache-aside or write-through entity has no topic ("").
     """
 
     entity: str

@@ -89,7 +89,9 @@ class Client:
         self._writer.on_failed = self._failed_unattended
         self._direct = DirectClient(self._settings, self._rows, self._runtime)
         self._loads = Loads(self._settings.cache, self._direct.cache)
-        self._progress = Progress(self._rows, self._settings.producer.timeout_s)
+        self._progress = Progress(
+            self._rows, self._writer.outbox, self._runtime, self._settings.producer.timeout_s
+        )
         self._state = "open"
         return self
 

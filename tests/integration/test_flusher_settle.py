@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.proxy import Moment, Proxy
-from tests.faults.wire import Postgres
+from tests.faults.wire import Postgres, Redis
 from tests.integration.flusher_entities import Counter, Item
 from tests.integration.flusher_producer import client, pending, settled, shown
 from tests.integration.flusher_world import World, through, world
@@ -123,3 +123,53 @@ def test_a_cache_that_answers_too_late_leaves_no_entry_pending(writebehind_isola
         proxy.refusing = False  # and nothing more is written
         wait_settled(w, Counter, 1)
         assert shown(c, 1).hits == w.rows(Counter)[1,]["hits"] == 2
+
+
+def test_what_a_dead_flusher_did_not_settle_is_mended_by_the_next_owner(
+    writebehind_isolated: Isolation, tmp_path: Path
+) -> None:
+    with (
+        world(writebehind_isolated, tmp_path, Counter) as w,
+        client(w) as c,
+        Proxy(w.cache_port, Redis) as cache,
+    ):
+        c.add(Counter, 1, hits=5)
+        w.cache.delete(w.entry(Counter, 1))
+        c.add(Counter, 1, hits=7)  # starts from the row, which does not have the 5 yet
+        c.update(Counter, 2, note="only this")
+        url = through(w.corner.cache_url, cache.port)
+        dying = w.flusher(WRITEBEHIND_CACHE__URL=url, WRITEBEHIND_FLUSHER__GROUP=f"{w.corner.group}-1")
+        trap = cache.trap("EVALSHA", Moment.BEFORE_REQUEST, dying.kill, cut=True)
+        w.wait(trap.hit.is_set, "the settlement")
+        dying.exit_code()
+        assert w.rows(Counter)  # it did commit, of one partition or of both
+        assert shown(c, 1).hits == 7
+        c.add(Counter, 1, hits=1)
+        assert shown(c, 1).hits == 8  # what is pending is served, whatever else is wrong with the entry
+        w.flusher()
+        w.wait_flushed()
+        wait_settled(w, Counter, 1, 2)
+        assert (shown(c, 1).hits, shown(c, 2).note) == (13, "only this")
+
+
+def test_a_flusher_that_stops_or_idles_leaves_nothing_to_doubt(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    def behind(w: World) -> int:
+        [(records,)] = w.query("SELECT COALESCE(sum(next_offset - COALESCE(settled_offset, 0)), 0) FROM {}.progress")
+        return int(records)
+
+    with world(writebehind_isolated, tmp_path, Counter) as w, client(w) as c:
+        w.execute("INSERT INTO counters (id, hits) VALUES (1, 10), (2, 20)")  # an entry without a row would not stay
+        flusher = w.flusher()
+        c.add(Counter, 1, hits=5)
+        w.wait_flushed()
+        w.wait(lambda: behind(w) == 0, "the idle flusher to say that all is settled")
+        c.add(Counter, 2, hits=5)
+        w.wait(lambda: w.rows(Counter)[2,]["hits"] == 25, "the second write to be flushed")
+        flusher.stop()
+        assert behind(w) == 0
+        held = [w.cache.ttl(w.entry(Counter, key)) for key in (1, 2)]
+        w.flusher()
+        c.add(Counter, 3, hits=5)
+        w.wait_flushed()
+        assert all(ttl > 0 for ttl in held)
+        assert [w.cache.exists(w.entry(Counter, key)) for key in (1, 2)] == [1, 1]

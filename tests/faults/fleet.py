@@ -18,6 +18,7 @@ from tests.faults.wire import Postgres, Redis
 from tests.faults.world import ROOT, World, process_environment, through
 from writebehind.embedded.supervisor import Supervisor
 
+REFUSED_TO_START: Final = 2
 STOP_TIMEOUT_S: Final = 10.0  # what a flusher promises after SIGTERM, in every state
 BEGIN_TIMEOUT_S: Final = 15.0
 _BEGUN: Final = b" INFO writebehind.flusher flushing "
@@ -101,14 +102,17 @@ class Slot:
         """SIGTERM, and wait for the end: seconds and exit code, None when it had to be killed.
 
         A process that has just been started is let begin: until Python has come to our code, a signal's own effect
-        ends it, which says nothing about us.
+        ends it, which says nothing about us. One that ended while it began had met a server that was away, said so by
+        its exit code 2, and leaves nothing to stop.
         """
         with self._lock:
             self._wanted = False
             pid = self._pid
         if pid is None:
             return 0.0, 0
-        self.wait_begun()
+        if not self.wait_begun(pid) and self._supervisor.exit_code(pid) == REFUSED_TO_START:
+            self.kill()
+            return 0.0, 0
         began = time.monotonic()
         self._supervisor.signal(pid, signal.SIGTERM, tree=False)
         while (code := self._supervisor.exit_code(pid)) is None and time.monotonic() < began + STOP_TIMEOUT_S:
@@ -117,10 +121,12 @@ class Slot:
         self.kill()
         return took_s, code
 
-    def wait_begun(self) -> bool:
-        """Whether the process begins in time; one that waits for a server does not."""
+    def wait_begun(self, pid: int | None = None) -> bool:
+        """Whether the process begins in time; one that waits for a server does not. Not waited for when `pid` ended."""
         deadline = time.monotonic() + BEGIN_TIMEOUT_S
         while not self.begun and time.monotonic() < deadline:
+            if pid is not None and self._supervisor.exit_code(pid) is not None:
+                break
             time.sleep(_POLL_S)
         return self.begun
 

@@ -88,13 +88,6 @@ BUGS = (
         "if False:",
     ),
     Bug(
-        "a lost answer is never asked for",
-        FLUSHER + "attempt",
-        "Attempts.attempt",
-        "if not self._was_committed(batch):",
-        "if True:",
-    ),
-    Bug(
         "a failed batch is empty when tried again",
         FLUSHER + "attempt",
         "Attempts._judge",

@@ -20,8 +20,6 @@ QUICK_SEEDS = 500
 RARE = {
     "undo drops a newer value",
     "heal forgets an undo",
-    "a fill needs no token",
-    "a lost answer is never asked for",
     "settled is said before the cache knows",
 }
 

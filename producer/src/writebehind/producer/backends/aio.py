@@ -104,8 +104,13 @@ class Runtime:
         """Await a call that is not cancelled with its caller: half a protocol would be left behind."""
         task = self._loop.create_task(function(*arguments))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # fetched: a caller who was cancelled wants no answer, and asyncio would log it as lost
 
     async def join(self, timeout_s: float) -> None:
         if self._tasks:

@@ -124,9 +124,8 @@ def table_of(
 
 def _create_bookkeeping(connection: psycopg.Connection[Any], schema: str) -> None:
     name = sql.Identifier(schema)
-    text = (files("writebehind.flusher") / "sql" / "001_bookkeeping.sql").read_text()
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
-    connection.execute(text.replace("{schema}", name.as_string(connection)).encode())
-    connection.execute(
-        sql.SQL("INSERT INTO {}.progress VALUES ({}, 0, 'id', 0, 1, 'test', now(), NULL)").format(name, TOPIC)
-    )
+    for file in sorted((files("writebehind.flusher") / "sql").iterdir(), key=str):
+        text: Any = file.read_text()
+        connection.execute(sql.SQL(text).format(schema=name))
+    connection.execute(sql.SQL("INSERT INTO {}.progress VALUES ({}, 0, 'id', 0, 1, 'test', now())").format(name, TOPIC))

@@ -17,7 +17,10 @@ ALTER = "ALTER TABLE plain "
 BREAKAGES = {
     "table dropped": ("42P01", "DROP TABLE plain"),
     "schema of the bookkeeping dropped": ("3F000", 'DROP SCHEMA "{bookkeeping}" CASCADE'),
-    "function of the bookkeeping dropped": ("42883", 'DROP FUNCTION "{bookkeeping}".advance'),
+    "function of the bookkeeping dropped": (
+        "42883",
+        'DROP FUNCTION "{bookkeeping}".advance(text[], int[], bigint[], bigint[], bigint[], bigint[])',
+    ),
     "column dropped": ("42703", ALTER + "DROP title"),
     "column of another type": ("42804", ALTER + "ALTER title TYPE bytea USING title::bytea"),
     "column generated": ("428C9", ALTER + "DROP title, ADD title text GENERATED ALWAYS AS ('a') STORED"),

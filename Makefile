@@ -105,8 +105,8 @@ zombies: $(STAMP) ## 100 flushers suspended under load until others own their pa
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
 	$(VENV)/bin/writebehind demo $(ARGS)
 
-.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery
-bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery bench-strategies
+bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery bench-strategies ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
 
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
@@ -128,6 +128,9 @@ bench-latency: $(STAMP) ## An acknowledged write beside a plain UPDATE and COMMI
 
 bench-memory: $(STAMP) ## Memory of producer and flusher over many messages
 	$(PY) -m tests.benchmarks.bench_memory $(ARGS)
+
+bench-strategies: $(STAMP) ## Cache-aside and write-through against the bare calls they are made of
+	$(PY) -m tests.benchmarks.bench_strategies $(ARGS)
 
 ##### Locks
 

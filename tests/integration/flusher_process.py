@@ -30,13 +30,13 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = TI
         pause.wait(_POLL_S)
 
 
-def run_command(env: Mapping[str, str], *arguments: str) -> str:
-    """Run `writebehind …` to its end and give its output. Fails when it does."""
+def run_command(env: Mapping[str, str], *arguments: str, code: int = 0) -> str:
+    """Run `writebehind …` to its end and give its output. Fails when it ends with another code."""
     command = [sys.executable, "-m", "writebehind.flusher", *arguments]
     done = subprocess.run(
         command, env=_environment(env), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
-    assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
 

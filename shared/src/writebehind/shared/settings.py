@@ -11,7 +11,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from .errors import ConfigurationError
 from .settings_problems import problems
+from .transport import Weakness, weaknesses
 
 PREFIX = "WRITEBEHIND_"
 
@@ -233,6 +234,10 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    profile: Literal["development", "production"] = Field(
+        "development",
+        description="production refuses connections that are not encrypted or whose server is not verified",
+    )
     entities: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="modules that declare entities, such as shop.entities,shop.orders"
     )
@@ -251,6 +256,18 @@ class Settings(BaseSettings):
         if entities.lstrip().startswith("["):
             return json.loads(entities)
         return [name.strip() for name in entities.split(",") if name.strip()]
+
+    def weaknesses(self) -> list[Weakness]:
+        """Connections that can be read or impersonated on their way."""
+        options = {name: value.get_secret_value() for name, value in self.kafka.options.items()}
+        return weaknesses(options, self.database.url.get_secret_value(), self.cache.url.get_secret_value())
+
+    @model_validator(mode="after")
+    def _production(self) -> Self:
+        found = self.weaknesses() if self.profile == "production" else []
+        if found:
+            raise ValueError(f"{PREFIX}PROFILE=production refuses:\n    " + "\n    ".join(map(str, found)))
+        return self
 
     @model_validator(mode="after")
     def _largest_record(self) -> Self:

@@ -246,6 +246,8 @@ class Membership:
                 self.pause(idle)
         for claim in claims:
             place = (claim.topic, claim.partition)
+            if again := claim.next_offset - claim.settled_offset:
+                log.info("%s[%s]: %d flushed records are read again: the cache may not know them", *place, again)
             if assign or self._seek(place, claim.settled_offset):
                 self.owned[place] = Owned(claim.epoch, claim.settled_offset, claim.topic_id, claim.next_offset)
 

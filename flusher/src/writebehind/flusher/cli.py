@@ -17,6 +17,7 @@ from writebehind.shared.settings import Settings, load_settings
 
 from . import progress_command
 from .audit.cli import audit, whereis
+from .check.cli import check
 from .grants.cli import grants
 from .letters.cli import app as letters
 
@@ -31,6 +32,7 @@ app.add_typer(progress_command.app, name="progress")
 app.command("audit")(audit)
 app.command("whereis")(whereis)
 app.command("grants")(grants)
+app.command("check")(check)
 
 WATCH_INTERVAL_S = 2.0
 

@@ -91,7 +91,13 @@ def _cache_problems(settings: CacheSettings) -> list[str]:
         return []  # down, or we may not ask: flushing does not need the cache
     finally:
         client.close()
-    if policy.startswith("allkeys"):
-        problem = f"the cache's maxmemory-policy {policy} may evict entries with pending writes"
-        return [f"{problem}. To mend it: CONFIG SET maxmemory-policy volatile-lru"]
-    return []
+    problem = eviction_problem(policy)
+    return [] if problem is None else [f"{problem[0]}. To mend it: {problem[1]}"]
+
+
+def eviction_problem(policy: str) -> tuple[str, str] | None:
+    """Whether the cache may evict what is pending, and the command that mends it."""
+    if not policy.startswith("allkeys"):
+        return None
+    problem = f"the cache's maxmemory-policy {policy} may evict entries with pending writes"
+    return problem, "CONFIG SET maxmemory-policy volatile-lru"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
@@ -37,13 +38,22 @@ def migrate_topics(settings: Settings, registry: Registry, report: Report) -> No
             f"kafka.replication_factor is {kafka.replication_factor}, the cluster has {len(cluster.brokers)} brokers; "
             f"kafka.min_insync_replicas ({kafka.min_insync_replicas}) could not be met either"
         )
-    wanted = _wanted(kafka, registry)
-    present = {name: cluster.topics[name] for name in wanted if name in cluster.topics}
-    for name, config in _configs(broker, admin, list(present)).items():
-        replicas = [len(partition.replicas) for partition in present[name].partitions.values()]
-        report.problems += differences(kafka, name, replicas, wanted[name], config)
+    wanted = find(kafka, registry)
+    present = {name: config for name, config in wanted.items() if name in cluster.topics}
+    report.problems += compare(broker, admin, kafka, cluster, present)
     missing = {name: config for name, config in wanted.items() if name not in present}
     _create(broker, admin, kafka, missing, report)
+
+
+def compare(
+    broker: Broker, admin: AdminClient, kafka: KafkaSettings, cluster: ClusterMetadata, wanted: Configs
+) -> list[tuple[str, str]]:
+    """How topics that exist differ from what is wanted. Raises ConfigurationError when we may not see it."""
+    found: list[tuple[str, str]] = []
+    for name, config in _configs(broker, admin, list(wanted)).items():
+        replicas = [len(partition.replicas) for partition in cluster.topics[name].partitions.values()]
+        found += differences(kafka, name, replicas, wanted[name], config)
+    return found
 
 
 def differences(
@@ -79,7 +89,8 @@ def differences(
     return found
 
 
-def _wanted(kafka: KafkaSettings, registry: Registry) -> dict[str, dict[str, str]]:
+def find(kafka: KafkaSettings, registry: Registry) -> dict[str, dict[str, str]]:
+    """The topics of a deployment, and how each is to be configured."""
     wanted: dict[str, dict[str, str]] = {}
     for declaration in registry.write_behind:
         name = naming.topic(kafka.topic_prefix, declaration.name)

@@ -38,7 +38,7 @@ def of_look(name: str, declarations: Sequence[Declaration], look: Look) -> Itera
             why = "writes to it fail, are refused or are stored as something else"
             yield Smell("not-as-declared", declaration.name, problem.message, why, problem.fix)
         if look.info is not None:
-            yield from _unfillable(declaration, look.info)
+            yield from unfillable(declaration, look.info)
     if look.info is not None and (nobodys := unowned(declarations, look.info)):
         yield Smell(
             "unowned-columns",
@@ -59,7 +59,8 @@ def unowned(declarations: Sequence[Declaration], info: TableInfo) -> list[str]:
     return [name for name in info.columns if name not in owned]
 
 
-def _unfillable(declaration: Declaration, info: TableInfo) -> Iterator[Smell]:
+def unfillable(declaration: Declaration, info: TableInfo) -> Iterator[Smell]:
+    """Columns that keep a late write from making its row."""
     if not isinstance(declaration.strategy, WriteBehind) or declaration.strategy.on_missing != "insert":
         return
     keys = {c.name for c in declaration.keys}

@@ -17,7 +17,7 @@ from writebehind.shared.strategy import WriteBehind
 
 from .roles import Role, writes_rows
 
-ADVANCE = "advance(text[], int[], bigint[], bigint[], bigint[], bigint[])"
+ADVANCE = "advance(text[], integer[], bigint[], bigint[], bigint[], bigint[])"  # as the catalog spells it
 ROW_MISSING = "row_missing()"
 _LETTER = ("topic", "topic_id", "partition", "offset", "entity", "changed_by")
 _PROGRESS = ("topic", "partition", "next_offset")  # all that a receipt asks for

@@ -53,8 +53,9 @@ def acls(role: Role, registry: Registry, settings: Settings) -> list[Acl]:
             return _each("topic", (*topics, *invalidations), "Write", "DescribeConfigs")
         case Role.FLUSHER:
             groups = [group] * bool(topics) + [f"{group}-invalidations"] * bool(invalidations)
-            read = [*_each("topic", (*topics, *invalidations), "Read"), *_each("group", groups, "Read")]
-            return [*read, *_each("topic", letters, "Write")]
+            # The configurations are for `writebehind check`.
+            read = _each("topic", (*topics, *invalidations), "Read", "DescribeConfigs")
+            return [*read, *_each("group", groups, "Read"), *_each("topic", letters, "Write", "DescribeConfigs")]
         case Role.AUDITOR:
             # Its consumers join no group, but ask where theirs would be.
             asks = [Acl("group", "writebehind-", ("Describe",), prefixed=True)] if topics else []

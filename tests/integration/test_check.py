@@ -1,0 +1,138 @@
+"""`writebehind check` on real servers: it tells what is wrong, with what mends it, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+
+from tests.integration.roles_world import MODULES, SECRET, Roles, execute, guarded, roles
+from writebehind.flusher.check.command import check
+from writebehind.flusher.check.finding import Finding, Severity
+from writebehind.flusher.grants.roles import Role
+from writebehind.shared.registry import load
+from writebehind.shared.settings import Settings
+
+REGISTRY = load(MODULES)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Roles]:
+    with guarded() as servers, roles(servers) as made:
+        yield made
+
+
+def errors(settings: Settings, role: Role = Role.FLUSHER) -> list[Finding]:
+    result = check(settings, REGISTRY, role)
+    assert result.unchecked == []
+    return [one for one in result.findings if one.severity is Severity.ERROR]
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_with_its_rights_has_nothing_to_mend(world: Roles, role: Role) -> None:
+    result = check(world.settings(str(role)), REGISTRY, role)
+    assert (errors(world.settings(str(role)), role), result.unchecked, result.exit_code) == ([], [], 0)
+    facts = {(server, name): value for server, name, value in result.facts}
+    assert abs(facts["database", "clock_skew_s"]) < 1
+    assert facts["database", "user"] == f"writebehind_{role}"
+
+
+@pytest.mark.parametrize(
+    ("revoke", "what"),
+    [
+        ("REVOKE UPDATE (stock) ON items FROM writebehind_flusher", "lacks UPDATE on"),
+        ("REVOKE DELETE ON items FROM writebehind_flusher", "lacks DELETE on"),
+        ("REVOKE SELECT ON {}.migration FROM writebehind_flusher", "migration"),
+        ("REVOKE UPDATE ON {}.progress FROM writebehind_flusher", "progress"),
+        ("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {} FROM writebehind_flusher, PUBLIC", "advance("),
+    ],
+)
+def test_a_right_that_is_missing_is_told_with_the_statement_that_gives_it(world: Roles, revoke: str, what: str) -> None:
+    settings = world.settings("flusher")
+    world.execute(revoke)
+    found = errors(settings)
+    assert found
+    assert all(what in one.what for one in found) or "ALL FUNCTIONS" in revoke
+    for one in found:
+        execute(world.corner.database_url, one.fix)
+    assert errors(settings) == [], "the statements mend it"
+
+
+def test_a_command_that_the_cache_refuses_is_told(world: Roles) -> None:
+    with redis.Redis.from_url(world.corner.cache_url) as cache:
+        cache.execute_command("ACL", "SETUSER", "writebehind_flusher", "-hset", "-evalsha")
+        try:
+            (found,) = errors(world.settings("flusher"))
+        finally:
+            cache.execute_command("ACL", "SETUSER", "writebehind_flusher", "+hset", "+evalsha")
+    assert "evalsha, hset" in found.what
+    assert "ACL SETUSER writebehind_flusher" in found.fix
+    assert SECRET not in found.fix
+
+
+def test_nothing_of_the_check_stays_in_the_cache(world: Roles) -> None:
+    with redis.Redis.from_url(world.corner.cache_url) as cache:
+        before = cache.dbsize()
+        errors(world.settings("flusher"))
+        assert cache.dbsize() == before
+
+
+def test_a_topic_that_may_not_be_read_is_told_with_its_command(world: Roles) -> None:
+    admin = AdminClient({"bootstrap.servers": world.corner.bootstrap_servers})
+    topic = f"{world.corner.topic_prefix}item"
+    acl = AclBindingFilter(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        "User:writebehind_flusher",
+        "*",
+        AclOperation.READ,
+        AclPermissionType.ALLOW,
+    )
+    for future in admin.delete_acls([acl]).values():
+        future.result(30)
+    try:
+        found = errors(world.settings("flusher"))
+        assert [one.server for one in found] == ["kafka"]
+        assert f"--topic {topic}" in found[0].fix
+        assert "--operation Read" in found[0].fix
+    finally:
+        world.give("flusher")
+
+
+def test_tables_that_are_not_as_declared_or_slow_or_strict(world: Roles) -> None:
+    settings = world.settings("flusher")
+    world.execute("CREATE INDEX slow ON items (stock)")
+    world.execute("ALTER TABLE items ADD CONSTRAINT strict CHECK (stock >= 0)")
+    try:
+        result = check(settings, REGISTRY, Role.FLUSHER)
+        said = {(str(one.severity), one.what) for one in result.findings if one.what.startswith("item: ")}
+        place = f"item: {world.corner.schema}.items"
+        assert said == {
+            ("hint", f"{place}: the index slow is on a column that flushes change"),
+            ("hint", f"{place} has strict, which may refuse a row (CHECK ((stock >= 0)))"),
+            ("hint", f"{place} has fillfactor 100"),
+        }
+    finally:
+        world.execute("DROP INDEX IF EXISTS slow; ALTER TABLE items DROP CONSTRAINT IF EXISTS strict")
+
+
+def test_what_cannot_be_asked_is_told_beside_what_can(world: Roles, capsys: pytest.CaptureFixture[str]) -> None:
+    from writebehind.flusher.check.command import show
+
+    settings = world.settings("flusher", cache={"url": f"redis://u:{SECRET}@127.0.0.1:1/0"})
+    result = check(settings, REGISTRY, Role.FLUSHER)
+    assert [server for server, _ in result.unchecked] == ["cache"]
+    assert result.exit_code == 2
+    show(result, as_json=True)
+    out = capsys.readouterr().out
+    told: dict[str, Any] = json.loads(out)
+    assert {one["server"] for one in told["findings"]} >= {"database", "kafka", "cache"}
+    assert all(one["why"] and one["fix"] for one in told["findings"])
+    assert SECRET not in out

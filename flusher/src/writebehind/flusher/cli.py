@@ -84,9 +84,9 @@ def flush(
     from .app import run
     from .logs import configure_logging
 
-    configure_logging()
     given = {"workers": workers, "connections": connections, "group": group}
     settings, registry = _prepare(entities, flusher={name: value for name, value in given.items() if value is not None})
+    configure_logging(settings.log)
     raise typer.Exit(run(settings, registry))
 
 

@@ -68,7 +68,7 @@ def _work(settings: Settings) -> None:
     from .app import run
     from .logs import configure_logging
 
-    configure_logging()
+    configure_logging(settings.log)
     try:
         sys.exit(run(settings, load(settings.entities)))
     except WritebehindError as error:

@@ -222,6 +222,13 @@ class FlusherSettings(_Part):
         return self
 
 
+class LogSettings(_Part):
+    """What flusher and audit write to stderr."""
+
+    format: Literal["console", "json"] = Field("console", description="a line for people, or a JSON object in a line")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is logged")
+
+
 class Settings(BaseSettings):
     """Everything a producer, a flusher or a tool needs to know of its deployment."""
 
@@ -246,6 +253,7 @@ class Settings(BaseSettings):
     cache: CacheSettings
     producer: ProducerSettings = Field(default_factory=lambda: ProducerSettings.model_validate({}))
     flusher: FlusherSettings = Field(default_factory=lambda: FlusherSettings.model_validate({}))
+    log: LogSettings = Field(default_factory=lambda: LogSettings.model_validate({}))
 
     @field_validator("entities", mode="before")
     @classmethod

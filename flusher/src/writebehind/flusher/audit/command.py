@@ -77,7 +77,7 @@ def run(
     settings: Settings, registry: Registry, given: Options, output: Output, *, resume: bool, interval_s: float | None
 ) -> int:
     """Audit once, or again and again with pauses of `interval_s`. Gives the exit code."""
-    configure_logging()
+    configure_logging(settings.log)
     with audit(settings, registry, given) as job, _stopped() as stop:
 
         def once() -> Result:

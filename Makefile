@@ -111,6 +111,10 @@ bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-a
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
 
+# Not one of `bench`: it fetches another 40 MB, of a program that is not ours.
+bench-peer: $(STAMP) ## Flusher beside the Debezium JDBC sink, whose jars are fetched the first time; ARGS: --quick, --rounds
+	$(PY) -m tests.benchmarks.bench_peer $(ARGS)
+
 bench-produce: $(STAMP) ## Acknowledged writes per second of one process
 	$(PY) -m tests.benchmarks.bench_produce $(ARGS)
 

@@ -84,24 +84,26 @@ def _watch(process: subprocess.Popen[bytes], load: Load, url: str) -> Run:
         done, epochs = look()
         while look()[1] == epochs:
             pass
-        began, cpu_before, first = time.perf_counter(), _cpu_s(process.pid), 0
+        began, cpu_before, first = time.perf_counter(), cpu_s(process.pid), 0
         while not done:
             done = look()[0]
         if done < total // 2:  # else there is no stretch to measure, and the first batch counts
-            began, cpu_before, first = time.perf_counter(), _cpu_s(process.pid), done
+            began, cpu_before, first = time.perf_counter(), cpu_s(process.pid), done
         while done < total:
             done = look()[0]
     took_s = time.perf_counter() - began
     records = total - first
-    return Run(records / took_s, (_cpu_s(process.pid) - cpu_before) / records * 1e6, _peak_rss_mib(process.pid))
+    return Run(records / took_s, (cpu_s(process.pid) - cpu_before) / records * 1e6, peak_rss_mib(process.pid))
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """What the process has used so far, all its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def _peak_rss_mib(pid: int) -> float:
+def peak_rss_mib(pid: int) -> float:
+    """The most memory that the process has had."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,7 +103,11 @@ def ensure_jars(group: str) -> list[Path]:
     Raises EmbeddedError when a jar can be had neither from the folder named by WRITEBEHIND_EMBEDDED__JARS (which,
     when set, is the only source) nor from the package repository.
     """
-    wanted = pins(group)
+    return ensure_pinned(group, pins(group))
+
+
+def ensure_pinned(group: str, wanted: Sequence[Pin]) -> list[Path]:
+    """The same for jars that are pinned elsewhere; `group` names their lock."""
     folder = cache_folder() / "jars"
     given = os.environ.get(JARS_SETTING)
     paths = [folder / pin.filename for pin in wanted]

@@ -13,27 +13,30 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 
 from writebehind.embedded import Stack
 from writebehind.embedded.supervisor import Supervisor
-from writebehind.flusher.migrate import migrate
-from writebehind.shared.registry import load as load_entities
-from writebehind.shared.settings import load_settings
 
 from . import raw
-from .bench_flush import overrides
 from .flusher_process import Run, reset_progress, running
 from .load import Load, create_topic, loads, prefill_cache, prefill_kafka
 from .peer.connect import Connect
 from .peer.records import prefill, topic
 from .visible import Visible
-from .world import speaker
+from .world import speaker, world
 
-CONNECTIONS = (1, 2, 4)
-# At most what its documentation allows; the small ones leave a stretch to measure in a small run.
-BATCHES, BATCHES_QUICK = (2_000, 5_000, 10_000), (500, 1_000, 2_000)
+
+class Tried(NamedTuple):
+    """The settings that are tried of the flusher and of the peer. Small batches leave a small run a stretch to see."""
+
+    connections: tuple[int, ...] = (1, 2, 4)
+    batch_rows: tuple[int, ...] = (2_000, 5_000, 10_000)
+
+
+QUICK = Tried(connections=(1, 2), batch_rows=(1_000, 2_000))
 NOT_DONE = ["exactly-once", "version guards", "settling of cache entries"]
 EPOCHS = "SELECT coalesce(sum(owner_epoch), 0) FROM writebehind.progress WHERE topic = %s"
 
@@ -42,17 +45,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=500_000, help="records per load (default 500,000)")
     parser.add_argument("--rounds", type=int, default=3, help="peer and flusher in turn; medians are reported")
-    parser.add_argument("--quick", action="store_true", help="50,000 records, one round")
+    parser.add_argument("--quick", action="store_true", help="50,000 records, one round, fewer settings tried")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
     args = parser.parse_args()
     if args.quick:
         args.records, args.rounds = 50_000, 1
     say = speaker(args)
     supervisor = Supervisor()
-    with tempfile.TemporaryDirectory() as folder, Stack(kafka_jit="full") as stack:
-        connect = Connect(supervisor, Path(folder) / "connect", stack.bootstrap_servers)
+    folder = Path(tempfile.mkdtemp(prefix="writebehind-peer-"))
+    supervisor.remove_at_end(folder)
+    with world() as servers:
+        connect = Connect(supervisor, folder / "connect", servers.stack.bootstrap_servers)
         try:
-            bench = Bench(stack, connect, args.rounds, BATCHES_QUICK if args.quick else BATCHES, say)
+            bench = Bench(servers.stack, connect, args.rounds, QUICK if args.quick else Tried(), say)
             print(json.dumps(bench.run(loads(args.records))))
         finally:
             supervisor.close()
@@ -61,13 +66,11 @@ def main() -> int:
 
 
 class Bench:
-    def __init__(
-        self, stack: Stack, connect: Connect, rounds: int, batches: tuple[int, ...], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stack: Stack, connect: Connect, rounds: int, tried: Tried, say: Callable[[str], None]) -> None:
         self._stack = stack
         self._connect = connect
         self._rounds = rounds
-        self._batches = batches
+        self._tried = tried
         self._say = say
 
     def run(self, cases: list[Load]) -> dict[str, object]:
@@ -88,11 +91,7 @@ class Bench:
 
     def _prepare(self, cases: list[Load]) -> None:
         for load in cases:
-            create_topic(self._stack.bootstrap_servers, load.topic)
             create_topic(self._stack.bootstrap_servers, topic(load))
-            raw.prepare_table(load, self._stack.database_url)
-        migrate(load_settings(**overrides(self._stack.env())), load_entities(["tests.benchmarks.entities"]))
-        for load in cases:
             self._say(f"prefilling {load.name}: {len(load.keys):,} records, for each in its format")
             prefill_kafka(load, self._stack.bootstrap_servers)
             prefill(load, self._stack.bootstrap_servers)
@@ -100,10 +99,10 @@ class Bench:
     def _case(self, load: Load) -> tuple[list[Run], list[Run]]:
         """Runs of the flusher and of the peer, in turn."""
         visible = Visible(load)
-        self._peer(load, visible, self._batches[-1])  # cold: not counted
-        rates = {rows: self._peer(load, visible, rows).records_per_s for rows in self._batches}
+        self._peer(load, visible, self._tried.batch_rows[-1])  # cold: not counted
+        rates = {rows: self._peer(load, visible, rows).records_per_s for rows in self._tried.batch_rows}
         batch_rows = max(rates, key=lambda rows: rates[rows])
-        rates = {count: self._flusher(load, visible, count).records_per_s for count in CONNECTIONS}
+        rates = {count: self._flusher(load, visible, count).records_per_s for count in self._tried.connections}
         connections = max(rates, key=lambda count: rates[count])
         ours: list[Run] = []
         theirs: list[Run] = []

@@ -23,6 +23,7 @@ from .load import create_topic, loads
 class World:
     """A running stack, its settings, and the environment of a child process."""
 
+    stack: Stack
     settings: Settings
     env: dict[str, str]
 
@@ -47,7 +48,7 @@ def world() -> Iterator[World]:
                     connection.execute(statement.format(table=load.declaration.table).encode())
                 create_topic(stack.kafka.bootstrap_servers, load.topic)
         migrate(settings, load_entities(["tests.benchmarks.entities"]))
-        yield World(settings, env)
+        yield World(stack, settings, env)
 
 
 def arguments(description: str | None, **extra: tuple[type, object, str]) -> argparse.Namespace:

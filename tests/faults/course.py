@@ -72,6 +72,8 @@ class Course:
         began = time.monotonic()
         for fault in planned:
             self._carry_out(fault, began)
+        for fault in self._never_met():
+            self._carry_out(fault, began, again=True)
         self._wait(lambda: time.monotonic() >= began + self._options.seconds, self._options.seconds)
         self._problems += self._crew.ended()
         self._say("the faults are over; waiting until everything is flushed")
@@ -99,10 +101,15 @@ class Course:
         points = self._timeline.points
         return bool(points) and points[-1].flushed > 0
 
-    def _carry_out(self, planned: Planned, began: float) -> None:
+    def _never_met(self) -> list[Planned]:
+        """Faults at a moment that did not come, of which none other of the same kind met it."""
+        met = {incident.planned.variant for incident in self._timeline.incidents if not incident.failed}
+        return [incident.planned for incident in self._timeline.incidents if incident.planned.variant not in met]
+
+    def _carry_out(self, planned: Planned, began: float, *, again: bool = False) -> None:
         due = max(began + planned.at_s, time.monotonic() + GAP_MIN_S)
         self._wait(lambda: time.monotonic() >= due, due)
-        if time.monotonic() > began + self._options.seconds * LATE:
+        if not again and time.monotonic() > began + self._options.seconds * LATE:
             self._problems.append(f"too late for {planned.variant}")
             return
         incident = self._timeline.begin(planned)
@@ -112,7 +119,8 @@ class Course:
             incident.skipped, incident.note = True, str(error)
         except (Missed, EmbeddedError, psycopg.Error, redis.RedisError, OSError) as error:
             incident.failed, incident.note = True, f"{type(error).__name__}: {error}"
-            self._problems.append(f"{planned.variant}: {incident.note}")
+            if again or not isinstance(error, Missed):  # a moment that did not come may come in the end
+                self._problems.append(f"{planned.variant}: {incident.note}")
         incident.ended = time.monotonic()
         note = f"  ({incident.note})" if incident.note else ""
         took_s = incident.ended - incident.began

@@ -76,8 +76,11 @@ class Slot:
             return _BEGUN in log.read()
 
     def start(self) -> None:
+        """Start the process, if none runs."""
         with self._lock:
             self._wanted = True
+            if self._pid is not None and self._supervisor.exit_code(self._pid) is None:
+                return
             self._said_before = self.log_path.stat().st_size if self.log_path.exists() else 0
             command = [sys.executable, "-m", "writebehind.flusher", "flush"]
             named = [part for entity in self._entities for part in ("--entities", entity)]

@@ -30,12 +30,15 @@ class Flow:
         self._open.set()
 
     def send(self, target: socket.socket, data: bytes) -> None:
-        """Send under these conditions."""
-        for start in range(0, len(data), self.slice_bytes):
+        """Send under these conditions, which may change meanwhile; what is sent may not."""
+        start = 0
+        while start < len(data):
             self._open.wait()
             if self.delay_s:
                 time.sleep(self.delay_s)
-            target.sendall(data[start : start + self.slice_bytes])
+            end = start + self.slice_bytes
+            target.sendall(data[start:end])
+            start = end
 
 
 def reset(connection: socket.socket) -> None:

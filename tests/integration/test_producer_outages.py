@@ -87,6 +87,20 @@ async def test_a_cache_connection_that_was_reset_while_nobody_used_it_loses_no_c
     assert "the cache did not answer" not in caplog.text
 
 
+async def test_an_answer_that_nobody_read_is_nobody_else_s(stack: Stack) -> None:
+    with corner(stack) as here:
+        async with AsyncClient.open(here.settings) as client:
+            await client.update(Player, 1, name="Ada")
+            idle: list[Any] = list(client._cache._client.connection_pool._available_connections)
+            for connection in idle:
+                await connection.send_command("ECHO", "somebody else's")
+            await eventually(lambda: all(connection._reader._buffer for connection in idle), True)
+            await client.update(Player, 1, score=2)
+            found = await client.get(Player, 1)
+            assert found is not None
+            assert (found.name, found.score) == ("Ada", 2)
+
+
 async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(stack: Stack) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:

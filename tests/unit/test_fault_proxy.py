@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.faults.flow import Flow
 from tests.faults.proxy import Moment, Proxy
 from tests.faults.wire import Postgres, Redis
 
@@ -218,3 +219,24 @@ def test_redis_answers_of_every_shape_belong_to_their_commands(step: int) -> Non
     pieces = [p for at in range(0, len(sent), step) for p in wire.replies(sent[at : at + step])]
     assert [p.data for p in pieces] == answers
     assert [p.name for p in pieces] == ["HELLO x", "GET x", "HMGET x", None, "EVALSHA x", "PING x"]
+
+
+def test_conditions_that_change_while_bytes_pass_change_none_of_them() -> None:
+    flow, data = Flow(), bytes(n % 251 for n in range(20_000))
+    flow.slice_bytes, flow.delay_s = 100, 0.001
+    here, there = socket.socketpair()
+    with here, there:
+        there.settimeout(TIMEOUT_S)
+
+        def send() -> None:
+            flow.send(here, data)
+            here.shutdown(socket.SHUT_WR)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        received = there.recv(1000)
+        flow.slice_bytes, flow.delay_s = 5_000, 0.0
+        while piece := there.recv(65536):
+            received += piece
+        sending.join(TIMEOUT_S)
+    assert received == data

@@ -178,6 +178,9 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | 
         "queued.max.messages.kbytes": 32 * 1024,  # per partition and process: bounds memory
         "fetch.queue.backoff.ms": 10,  # the default of 1,000 leaves gaps of a second when the queue was full
         "session.timeout.ms": int(settings.flusher.session_timeout_s * 1000),
+        # How long a rebalance may wait for a member that does not come: the default of 300 s once stopped everything
+        # for as long, after a broker had been killed. The loop polls all the time.
+        "max.poll.interval.ms": max(60_000, int(settings.flusher.session_timeout_s * 1000)),
         **kafka_client_config(settings),
         "group.id": settings.flusher.group,
         "client.id": "writebehind-flusher",

@@ -21,6 +21,7 @@ import psycopg
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from writebehind.shared import naming, scripts
@@ -52,6 +53,8 @@ def connect(settings: CacheSettings, name: str) -> redis.Redis:
         socket_connect_timeout=settings.connect_timeout_s,
         retry=Retry(NoBackoff(), 0),
         client_name=name,
+        # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
 
 

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
@@ -50,6 +51,8 @@ class Cache:
             max_connections=settings.connections_max,
             retry=Retry(NoBackoff(), 0),
             client_name="writebehind-producer",
+            # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         self._client = Redis.from_pool(pool)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_open_s)

@@ -87,7 +87,7 @@ class Int4:
 class Json:
     """The column is `jsonb`; implied for `dict`.
 
-    The column is jsonb, whose numbers are numeric: a negative zero comes back as zero, and a float from 1e16 on as an int.
+    Its numbers are numeric: a negative zero comes back as zero, and a float from 1e16 on as an int.
     """
 
 

@@ -102,8 +102,8 @@ MOMENT = st.datetimes(
         dt.datetime(1900, 1, 1, 0, 0, 0, 1, tzinfo=dt.UTC),
     ]
 )
-# jsonb keeps a number as numeric, which knows no negative zero; from 1e16 on Python writes a float with an exponent, and
-# gets an int back.
+# jsonb keeps a number as numeric, which knows no negative zero; from 1e16 on Python writes a float with an exponent,
+# and gets an int back.
 _JSON_FLOAT = st.floats(-1e15, 1e15).map(lambda value: value + 0.0)
 _JSON_SCALAR = st.none() | st.booleans() | st.integers() | _JSON_FLOAT | TEXT
 _JSON = st.recursive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,14 @@ def create_topic(bootstrap_servers: str, topic: str) -> None:
 def prefill_kafka(load: Load, bootstrap_servers: str) -> None:
     """Put the load's records on its topic."""
     codec, text = Codec(load.declaration), load.declaration.key_text
+    records = (
+        (codec.encode(row[1], row[2], row[4:5], list(enumerate(row[5:]))), text(row[4:5])) for row in load.rows()
+    )
+    produce(bootstrap_servers, load.topic, records)
+
+
+def produce(bootstrap_servers: str, topic: str, records: Iterable[tuple[bytes, str]]) -> None:
+    """Put records, each a value and a key's text, on a topic, and wait until the broker has them."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -81,12 +89,10 @@ def prefill_kafka(load: Load, bootstrap_servers: str) -> None:
             "linger.ms": 20,
         }
     )
-    for row in load.rows():
-        key = row[4:5]
-        value = codec.encode(row[1], row[2], key, list(enumerate(row[5:])))
+    for value, key_text in records:
         while True:
             try:
-                producer.produce(load.topic, value, text(key).encode())
+                producer.produce(topic, value, key_text.encode())
                 break
             except BufferError:
                 producer.poll(0.1)

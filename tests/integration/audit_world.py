@@ -24,6 +24,7 @@ from tests.integration.flusher_world import World
 from writebehind.flusher.audit.options import Options
 from writebehind.flusher.audit.run import Result, audit
 from writebehind.flusher.audit.suspects import Patience
+from writebehind.shared import bookkeeping
 from writebehind.shared.bookkeeping import FIELD
 from writebehind.shared.entity import Entity
 from writebehind.shared.registry import Registry
@@ -125,6 +126,12 @@ def audited(w: World, *names: str, patience: Patience = QUICK, **options: Any) -
 def findings(w: World, run: int) -> dict[str, str]:
     """Verdicts by key, as they are recorded."""
     return dict(w.query("SELECT key, verdict FROM {}.audit_finding WHERE run = %s", run))
+
+
+def lasting_entries(w: World) -> int:
+    """How many keys of `live_writes` have an entry that lasts: one from before its row is dropped with its flush."""
+    kept = [bookkeeping.of(w.hash(Counter, key)) for key in range(LIVE_KEYS)]
+    return sum(entry.complete and entry.row_exists and not entry.tainted for entry in kept)
 
 
 @contextmanager

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.integration.audit_drift import in_sync, plant_all
-from tests.integration.audit_world import LIVE_KEYS, NEW, OLD, audited, findings, live_writes, plant, run
+from tests.integration.audit_world import (
+    LIVE_KEYS,
+    NEW,
+    OLD,
+    audited,
+    findings,
+    lasting_entries,
+    live_writes,
+    plant,
+    run,
+)
 from tests.integration.flusher_entities import Counter, Item
 from tests.integration.flusher_producer import client
 from tests.integration.flusher_world import world
@@ -26,6 +36,7 @@ def test_all_planted_drift_is_found_among_live_writes_and_nothing_else(
         w.flusher()
         with live_writes(w):
             planted = plant_all(w, made, 10)
+            w.wait(lambda: lasting_entries(w) >= LIVE_KEYS * 3 // 4, "entries of the live writes that last")
             result = audited(w)
             found = findings(w, result.run)
         assert {key: verdict for key, verdict in found.items() if key not in planted} == {}

@@ -19,6 +19,7 @@ from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.flusher.invalidations import Invalidations
 from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Unknown, WritebehindError
+from writebehind.producer._async import direct_cache
 from writebehind.shared import bookkeeping
 
 TIMEOUT_S = 60.0
@@ -123,6 +124,45 @@ async def test_a_write_succeeds_without_the_cache_and_the_old_value_leaves_it(
                 await eventually(lambda: name(other, cls), "new")
             # Not only bypassed: what is left in the cache is right, or nothing.
             assert here.entry(cls, "1").get("name", "new") == "new"
+
+
+@BOTH
+@pytest.mark.parametrize("idle", [False, True], ids=["reading", "idle"])
+async def test_a_reader_who_finds_the_cache_back_before_a_writer_does_is_not_told_old_values(
+    stack: Stack, cls: type[Aside | Through], idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer's breaker is open for a while yet: it goes around the cache, and no flusher tells the cache of it."""
+    monkeypatch.setattr(direct_cache, "CATCH_UP_S", 8.0)
+    with corner(stack, cache={"budget_s": 0.5, "breaker_open_s": 5.0}) as here:
+        quick = here.settings.cache.model_copy(update={"breaker_open_s": 0.1})
+        soon_back = here.settings.model_copy(update={"cache": quick})
+        async with AsyncClient.open(here.settings) as writer, AsyncClient.open(soon_back) as reader:
+            await writer.create(cls, 1, name="old")
+            assert await name(reader, cls) == "old"
+            await asyncio.to_thread(break_cache, stack, "killed")
+            try:
+                await writer.update(cls, 1, best=1)  # its breaker is open from here on
+                if not idle:
+                    assert await name(reader, cls) == "old"
+            finally:
+                await asyncio.to_thread(mend_cache, stack, "killed")
+            async with AsyncClient.open(here.settings) as late:  # knows of no outage, and fills
+                await name(late, cls)
+            await writer.update(cls, 1, name="new")
+            assert await name(reader, cls) == "new"
+            with flusher(here):
+                await eventually(lambda: held(here, cls), {})
+            await eventually(lambda: looked_up(reader, here, cls), "new")
+
+
+async def held(here: World, cls: type[Aside | Through]) -> dict[str, str]:
+    return await asyncio.to_thread(here.entry, cls, "1")
+
+
+async def looked_up(client: AsyncClient, here: World, cls: type[Aside | Through]) -> str | None:
+    """What the entry shows once the client fills it again."""
+    await name(client, cls)
+    return (await held(here, cls)).get("name")
 
 
 @BOTH

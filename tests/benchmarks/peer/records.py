@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
-from confluent_kafka import Producer
-
-from ..load import Load
+from ..load import Load, produce
 
 SCHEMA = {
     "type": "struct",
@@ -27,23 +26,10 @@ def topic(load: Load) -> str:
 
 def prefill(load: Load, bootstrap_servers: str) -> None:
     """Put the load's rows on the peer's topic."""
-    text = load.declaration.key_text
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "linger.ms": 20,
-        }
-    )
+    produce(bootstrap_servers, topic(load), _records(load))
+
+
+def _records(load: Load) -> Iterator[tuple[bytes, str]]:
     for _, _, _, _, key, name, score, updated_at in load.rows():
         row = {"id": key, "name": name, "score": score, "updated_at": updated_at.isoformat().replace("+00:00", "Z")}
-        value = json.dumps(row, separators=(",", ":")).encode()
-        while True:
-            try:
-                producer.produce(topic(load), value, text((key,)).encode())
-                break
-            except BufferError:
-                producer.poll(0.1)
-    if producer.flush(60):
-        raise RuntimeError("the broker did not take the load")
+        yield json.dumps(row, separators=(",", ":")).encode(), load.declaration.key_text((key,))

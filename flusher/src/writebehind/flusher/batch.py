@@ -16,6 +16,8 @@ from .letterbox import Draft
 from .packed import Packed
 from .triage import Streak
 
+Settled = Mapping[int, tuple[int, int]]  # by partition, the epoch and the offset up to which the cache knows
+
 
 @dataclass(slots=True)
 class Span:

@@ -6,20 +6,19 @@ import json
 import sys
 import time
 from importlib.metadata import entry_points, version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from writebehind.shared.errors import ConfigurationError, WritebehindError
-from writebehind.shared.registry import Registry, load
-from writebehind.shared.settings import Settings, load_settings
 
 from . import progress_command
 from .audit.cli import audit, whereis
 from .check.cli import check
 from .grants.cli import grants
 from .letters.cli import app as letters
+from .prepare import prepare, registry_of
 
 app = typer.Typer(
     name="writebehind",
@@ -85,7 +84,7 @@ def flush(
     from .logs import configure_logging
 
     given = {"workers": workers, "connections": connections, "group": group}
-    settings, registry = _prepare(entities, flusher={name: value for name, value in given.items() if value is not None})
+    settings, registry = prepare(entities, flusher={name: value for name, value in given.items() if value is not None})
     configure_logging(settings.log)
     raise typer.Exit(run(settings, registry))
 
@@ -101,7 +100,7 @@ def migrate(
     from .migrate import ddl
     from .migrate import migrate as run
 
-    settings, registry = _prepare(entities)
+    settings, registry = prepare(entities)
     if show:
         print(ddl(settings, registry))
         return
@@ -127,7 +126,7 @@ def invalidate(
     """Forget cache entries of rows that were changed by hand (cache-aside and write-through)."""
     from .invalidate_command import invalidate as run
 
-    settings, registry = _prepare(entities)
+    settings, registry = prepare(entities)
     count = run(settings, registry[entity], keys or [], where)
     print(json.dumps({"entity": entity, "invalidated": count}) if as_json else f"{count} entries of {entity} forgotten")
 
@@ -145,7 +144,7 @@ def status(
     """Show how far the flusher is: lag in records and seconds, oldest pending, rate, owner."""
     from .status import Sampler, Status, render
 
-    settings, registry = _prepare(entities)
+    settings, registry = prepare(entities)
     sampler = Sampler(settings, registry)
 
     def show(sample: Status, console: Console) -> None:
@@ -190,21 +189,4 @@ def explain(
         raise ConfigurationError("--json and --markdown are two forms of one answer: give one of them")
     settings, reason = command.settings_of({"entities": entities} if entities else {}, offline=offline)
     form = "json" if as_json else "markdown" if markdown else "text"
-    raise typer.Exit(command.run(settings, _registry(settings), reason, accepted=accept or (), form=form))
-
-
-def _prepare(entities: list[str] | None, **overrides: dict[str, Any]) -> tuple[Settings, Registry]:
-    """Settings and registry of a command, options before settings. Raises ConfigurationError."""
-    arguments: dict[str, Any] = {name: value for name, value in overrides.items() if value}
-    if entities:
-        arguments["entities"] = entities
-    settings = load_settings(**arguments)
-    return settings, _registry(settings)
-
-
-def _registry(settings: Settings) -> Registry:
-    if not settings.entities:
-        raise ConfigurationError(
-            "say which modules declare your entities: --entities shop.entities, or WRITEBEHIND_ENTITIES=shop.entities"
-        )
-    return load(settings.entities)
+    raise typer.Exit(command.run(settings, registry_of(settings), reason, accepted=accept or (), form=form))

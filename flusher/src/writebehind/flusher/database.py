@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from writebehind.shared.fold import Folded, fold
 from writebehind.shared.statement import Statements
 
 from . import watchdog
-from .batch import Batch, Span
+from .batch import Batch, Settled, Span
 from .isolation import find_refused
 from .packed import Packed, PackedDumper, pack
 from .rows import Rows
@@ -26,8 +26,6 @@ from .tries import Tries
 from .who import process
 
 CONNECT_TIMEOUT_S = 5
-
-Settled = Mapping[int, tuple[int, int]]  # how far the cache knows: offset, by partition and epoch
 
 log = logging.getLogger("writebehind.flusher")
 

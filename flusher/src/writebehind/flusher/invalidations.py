@@ -11,23 +11,21 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from writebehind.shared import direct, naming, scripts
 from writebehind.shared.invalidation import Invalidation, decode
-from writebehind.shared.scripts import Call
 from writebehind.shared.settings import Settings, kafka_client_config
 
-from .settle import connect
+from .settle import connect, evaluate
 
 log = logging.getLogger("writebehind.flusher")
 
 BATCH_MAX = 500
 POLL_S = 0.5
-RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
+RETRY_MIN_S, RETRY_MAX_S = 0.05, 0.25  # readers do without the cache only for so long after it is back
 
 
 class NotKept(Exception):
@@ -48,24 +46,17 @@ class Applier:
             keys = [naming.cache_key(self._prefix, one.entity, one.key) for one in batch]
             tokens = [one.token for one in batch]
             if forget:
-                self._run(scripts.forget(keys))
+                evaluate(self._client, scripts.forget(keys))
                 continue
             if not open_:  # the writer is done, or its time is over
-                self._run(direct.void(keys, tokens))
+                evaluate(self._client, direct.void(keys, tokens))
                 continue
             life_us = max(one.until_us for one in batch) - now_us
-            if not all(direct.read_flags(self._run(direct.intend(keys, tokens, life_us=life_us)))):
+            if not all(direct.read_flags(evaluate(self._client, direct.intend(keys, tokens, life_us=life_us)))):
                 raise NotKept
 
     def close(self) -> None:
         self._client.close()
-
-    def _run(self, call: Call) -> Any:
-        try:
-            reply = self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-        except NoScriptError:
-            reply = self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return reply
 
 
 class Invalidations:

@@ -21,8 +21,8 @@ import tenacity
 from writebehind.shared.fold import key_getter
 
 from .attempt import Again, Attempts
-from .batch import Batch, Buffer, Limits, Span
-from .database import Settled, Writer
+from .batch import Batch, Buffer, Limits, Settled, Span
+from .database import Writer
 from .letterbox import Letterbox
 from .measures import Measures
 from .settle import Settler

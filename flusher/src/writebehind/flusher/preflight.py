@@ -82,8 +82,8 @@ def _kafka_problems(settings: Settings) -> list[str]:
 def _cache_problems(settings: CacheSettings) -> list[str]:
     try:
         client = connect_cache(settings, "writebehind-preflight")
-    except ValueError:
-        return ["WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"]
+    except ConfigurationError as error:
+        return [str(error)]
     try:
         # Not CONFIG GET: hosted caches refuse CONFIG.
         policy = str(client.info("memory").get("maxmemory_policy", ""))

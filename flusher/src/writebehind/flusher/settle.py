@@ -26,36 +26,49 @@ from redis.retry import Retry
 
 from writebehind.shared import naming, scripts
 from writebehind.shared.declaration import Declaration
+from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.fold import Settlement
 from writebehind.shared.record import VERSION, Row
 from writebehind.shared.scripts import Call, EntityScripts, read_flags, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
-from .batch import Span
+from .batch import Settled, Span
 from .doubts import ALL, Doubts, newest
 from .measures import Measures
 
 log = logging.getLogger("writebehind.flusher")
 
-QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries deleted
+QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries are in doubt
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
 DOUBT_EVERY_S = 1.0  # how often entries in doubt are tried while nothing else is there to settle
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
 
 
 def connect(settings: CacheSettings, name: str) -> redis.Redis:
-    """A client that never sends a command twice: settling counts."""
-    return redis.Redis.from_url(
-        settings.url.get_secret_value(),
-        socket_timeout=max(
-            5.0, settings.timeout_s
-        ),  # nobody waits for a settlement: patience is cheaper than a lost one
-        socket_connect_timeout=settings.connect_timeout_s,
-        retry=Retry(NoBackoff(), 0),
-        client_name=name,
-        # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
+    """A client that never sends a command twice: settling counts. Raises ConfigurationError."""
+    try:
+        return redis.Redis.from_url(
+            settings.url.get_secret_value(),
+            # Nobody waits for a settlement: patience is cheaper than a lost one.
+            socket_timeout=max(5.0, settings.timeout_s),
+            socket_connect_timeout=settings.connect_timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            client_name=name,
+            # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+    except ValueError:
+        raise ConfigurationError(
+            "WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"
+        ) from None
+
+
+def evaluate(client: redis.Redis, call: Call) -> Any:
+    """Run a script, and give its reply as it came. Raises RedisError or OSError."""
+    try:
+        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+    except NoScriptError:
+        return client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +131,7 @@ class Settler:
         self._failing = False
         self._reached: dict[int, tuple[int, int]] = {}
         # How far the cache knows: offset by partition and epoch. Replaced, never changed: others read it.
-        self.settled: Mapping[int, tuple[int, int]] = {}
+        self.settled: Settled = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -204,10 +217,10 @@ class Settler:
             self.settled = self._reached.copy()
 
     def _carry_out(self, committed: Committed | None) -> None:
-        if committed is not None and committed.doubtful:
-            self._failed.append(committed.doubtful)
         while self._failed:
             self._doubts.add(self._failed.popleft())
+        if committed is not None:
+            self._doubts.add(committed.doubtful)
         self._retire(self._doubts.due(time.monotonic()))
         if committed is None:
             return
@@ -222,13 +235,14 @@ class Settler:
         keys = list(versions)
         for at in range(0, len(keys), KEYS_PER_CALL):
             part = keys[at : at + KEYS_PER_CALL]
-            gone = read_flags(self._call(scripts.retire(self._entries(part), [versions[key] for key in part])))
+            call = scripts.retire(self._entries(part), [versions[key] for key in part])
+            gone = read_flags(evaluate(self._client, call))
             self._doubts.tried(dict(zip(part, gone, strict=True)), time.monotonic())
 
     def _settle(self, settlement: Settlement) -> None:
         for at in range(0, len(settlement.keys), KEYS_PER_CALL):
             part = _slice(settlement, at, at + KEYS_PER_CALL)
-            reply = self._call(self._scripts.settle(self._entries(part.keys), part))
+            reply = evaluate(self._client, self._scripts.settle(self._entries(part.keys), part))
             # The sums of one in doubt may be of what is in the row already: it cannot be healed.
             self._tainted.update(key for at in read_indexes(reply) if (key := part.keys[at]) not in self._doubts)
 
@@ -236,14 +250,16 @@ class Settler:
         self._retire(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote
         for at in range(0, len(refused.rows), KEYS_PER_CALL):
             rows = refused.rows[at : at + KEYS_PER_CALL]
-            self._call(self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))
+            evaluate(self._client, self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))
 
     def _heal(self, texts: Sequence[str]) -> None:
         keys = [self._declaration.parse_key(text) for text in texts]
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(self._declaration.keys)
         rows = {self._declaration.key_text(row[:width]): row[width:] for row in self._select(columns)}
-        self._call(self._scripts.heal(self._entries(texts), [self._healthy(rows.get(text)) for text in texts]))
+        evaluate(
+            self._client, self._scripts.heal(self._entries(texts), [self._healthy(rows.get(text)) for text in texts])
+        )
 
     def _healthy(self, row: Sequence[Any] | None) -> tuple[bool, list[tuple[int, str]], list[tuple[int, int]]]:
         """What `heal` needs of a row: whether it exists, its fields, and the versions of those that have one."""
@@ -256,12 +272,6 @@ class Settler:
 
     def _entries(self, texts: Sequence[str]) -> list[str]:
         return naming.cache_keys(self._prefix, self._declaration.name, texts)
-
-    def _call(self, call: Call) -> Any:
-        try:
-            return self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-        except NoScriptError:
-            return self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
     def _report(self, reason: str) -> None:
         self._measures.settle_failed(self._declaration.name)

@@ -9,6 +9,8 @@ dies in between leaves a miss.
 from __future__ import annotations
 
 import enum
+import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,6 +69,14 @@ class Finishing:
     ttl_ms: int = 1
     version: int = 0
     fields: Fields = ()
+
+
+def earliness(beta: float) -> float:
+    """The `early` of one read: random, so that of many readers one loads anew before the entry expires; 0 for beta 0.
+
+    XFetch: Vattani, Chierichetti, Lowenstein, Optimal Probabilistic Cache Stampede Prevention, VLDB 2015.
+    """
+    return -beta * math.log(1 - random.random()) if beta else 0.0
 
 
 def read(keys: Sequence[str], *, token: str, lease_us: int, early: float = 0.0) -> Call:

@@ -30,12 +30,7 @@ class CacheReader:
 
     def __init__(self, settings: CacheSettings) -> None:
         self._prefix = settings.prefix
-        try:
-            self.client = settle.connect(settings, "writebehind-audit")
-        except ValueError:
-            raise ConfigurationError(
-                "WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"
-            ) from None
+        self.client = settle.connect(settings, "writebehind-audit")
         self._known = False  # it has answered before: else it is not away, but not there
 
     def close(self) -> None:

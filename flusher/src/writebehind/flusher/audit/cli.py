@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ..prepare import prepare
 from .options import Repair
-
-if TYPE_CHECKING:
-    from writebehind.shared.registry import Registry
-    from writebehind.shared.settings import Settings
 
 Entities = Annotated[
     list[str] | None, typer.Option(help="Module that declares entities, such as shop.entities; may be repeated.")
@@ -58,7 +55,7 @@ def audit(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
     """Compare every cached entry with its row, while writes go on. Ends with 0 in sync, 1 drift, 2 could not audit."""
     from . import command
 
-    settings, registry = _prepare(entities)
+    settings, registry = prepare(entities)
     options = command.options(
         settings,
         registry,
@@ -90,13 +87,7 @@ def whereis(
     from .diff import DRIFT, Verdict
     from .whereis import tell
 
-    story = tell(*_prepare(entities), entity, key)
+    story = tell(*prepare(entities), entity, key)
     told = whereis_text.as_json(story, values=show_values)
     print(json.dumps(told) if as_json else "\n".join(whereis_text.lines(told)))
     raise typer.Exit(1 if story.verdict in (*DRIFT, Verdict.UNREADABLE) else 0)
-
-
-def _prepare(entities: list[str] | None) -> tuple[Settings, Registry]:
-    from ..cli import _prepare  # pyright: ignore[reportPrivateUsage]  # the commands' own; it imports this module
-
-    return _prepare(entities)

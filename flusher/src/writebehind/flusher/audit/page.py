@@ -74,7 +74,7 @@ def _over_time(history: Sequence[Mapping[str, Any]]) -> str:
     totals = [_sum(told["verdicts"] for told in run["entities"].values()) for run in history]
     most = max([sum(total.get(name, 0) for name in COLORS) for total in totals] + [1])
     step = min(60.0, (WIDTH - LEFT) / len(history))
-    parts = [_svg(HEIGHT + 40, "drift found by each run")]
+    parts = [svg(HEIGHT + 40, "drift found by each run")]
     for index, (run, total) in enumerate(zip(history, totals, strict=True)):
         x, y = LEFT + index * step, float(HEIGHT + 10)
         for name, color in COLORS.items():
@@ -82,7 +82,7 @@ def _over_time(history: Sequence[Mapping[str, Any]]) -> str:
             y -= tall
             if tall:
                 parts.append(
-                    _bar(x + 1, y, max(1.0, step - 2), tall, color, f"run {run['run']}: {name} {total[name]:,}")
+                    rect(x + 1, y, max(1.0, step - 2), tall, color, f"run {run['run']}: {name} {total[name]:,}")
                 )
         if index % max(1, round(110 / step)) == 0 and x < WIDTH - 70:  # a label at the edge would be cut off
             parts.append(
@@ -109,7 +109,7 @@ def _rows(bars: Mapping[str, Mapping[str, int]], name: str) -> str:
     """Horizontal bars, one per name."""
     left = 180
     most = max([sum(bar.values()) for bar in bars.values()] + [1])
-    parts = [_svg(ROW * len(bars) + 6, name)]
+    parts = [svg(ROW * len(bars) + 6, name)]
     for index, (label, bar) in enumerate(bars.items()):
         x, y = float(left), index * ROW + 4
         parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{html.escape(label)}</text>')
@@ -117,18 +117,20 @@ def _rows(bars: Mapping[str, Mapping[str, int]], name: str) -> str:
             wide = (WIDTH - left - 80) * count / most
             if count:
                 parts.append(
-                    _bar(x, y, max(1.0, wide), ROW - 8, COLORS.get(verdict, "#78909c"), f"{verdict} {count:,}")
+                    rect(x, y, max(1.0, wide), ROW - 8, COLORS.get(verdict, "#78909c"), f"{verdict} {count:,}")
                 )
                 x += wide
         parts.append(f'<text x="{x + 6:.0f}" y="{y + 14}">{sum(bar.values()):,}</text>')
     return "".join(parts) + "</svg>"
 
 
-def _svg(height: float, name: str) -> str:
+def svg(height: float, name: str) -> str:
+    """The begin of a picture as wide as the page."""
     return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" width="100%" role="img" aria-label="{html.escape(name)}">'
 
 
-def _bar(x: float, y: float, wide: float, tall: float, color: str, title: str) -> str:
+def rect(x: float, y: float, wide: float, tall: float, color: str, title: str) -> str:
+    """A rectangle that says what it is when it is pointed at."""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}" fill="{color}">'
         f"<title>{html.escape(title)}</title></rect>"

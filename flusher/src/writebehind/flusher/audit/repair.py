@@ -13,16 +13,16 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
-from redis.exceptions import NoScriptError
 
 from writebehind.producer.outbox import producer_config
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.entity import Merge
 from writebehind.shared.record import Codec
-from writebehind.shared.scripts import Script
+from writebehind.shared.scripts import Call, Script
 from writebehind.shared.settings import Settings
 
+from ..settle import evaluate
 from .cache import CacheReader
 from .diff import DELETE, DRIFT, Comparer, Verdict
 from .entry import Cached
@@ -155,17 +155,10 @@ class Repairer:
         return outcomes
 
     def _call(self, keys: list[str], ttl_ms: int, asked: list[Any]) -> list[Any]:
-        blob = msgspec.msgpack.encode(asked)
-
-        def call() -> Any:
-            client = self._reader.client
-            try:
-                return client.evalsha(SCRIPT.sha, len(keys), *keys, ttl_ms, blob)
-            except NoScriptError:
-                return client.eval(SCRIPT.text, len(keys), *keys, ttl_ms, blob)
-
+        call = Call(SCRIPT, keys, (ttl_ms, msgspec.msgpack.encode(asked)))
         # Sent again after an answer that was lost, it finds the entries changed: then they count as moved on.
-        found: list[Any] = msgspec.msgpack.decode(self._reader.patiently(call))
+        reply = self._reader.patiently(lambda: evaluate(self._reader.client, call))
+        found: list[Any] = msgspec.msgpack.decode(reply)
         return found
 
     def _enqueue(self, declaration: Declaration, records: Sequence[tuple[int, str, bytes]]) -> list[int]:

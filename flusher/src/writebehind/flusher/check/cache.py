@@ -50,12 +50,7 @@ _TRIES: Sequence[tuple[str, Callable[[str], Sequence[Any]]]] = (
 
 def look(settings: Settings, role: Role) -> tuple[list[Finding], dict[str, Any]]:
     """Findings, and what the server says of itself. Raises ConfigurationError when it cannot be asked."""
-    try:
-        client = connect(settings.cache, "writebehind-check")
-    except ValueError:
-        raise ConfigurationError(
-            "WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"
-        ) from None
+    client = connect(settings.cache, "writebehind-check")
     try:
         client.exists(_key(settings))
     except NoPermissionError:

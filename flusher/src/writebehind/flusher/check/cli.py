@@ -6,11 +6,8 @@ from typing import Annotated
 
 import typer
 
-from writebehind.shared.errors import ConfigurationError
-from writebehind.shared.registry import load
-from writebehind.shared.settings import load_settings
-
 from ..grants.roles import Role
+from ..prepare import prepare
 
 
 def check(
@@ -22,9 +19,6 @@ def check(
     from .command import check as run
     from .command import show
 
-    settings = load_settings(**({"entities": entities} if entities else {}))
-    if not settings.entities:
-        raise ConfigurationError("say which modules declare your entities: --entities shop.entities")
-    result = run(settings, load(settings.entities), role)
+    result = run(*prepare(entities), role)
     show(result, as_json=as_json)
     raise typer.Exit(result.exit_code)

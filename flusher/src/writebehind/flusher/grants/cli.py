@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from writebehind.shared.errors import ConfigurationError
-from writebehind.shared.registry import load
 
+from ..prepare import registry_of
 from .roles import Role
 
 
@@ -31,11 +31,9 @@ def grants(
     from . import command
 
     settings, _ = settings_of({"entities": entities} if entities else {}, offline=False)
-    if not settings.entities:
-        raise ConfigurationError("say which modules declare your entities: --entities shop.entities")
     found = command.grants(
         settings,
-        load(settings.entities),
+        registry_of(settings),
         role or list(Role),
         names_of(name or ()),
         tables_in=tables_in,

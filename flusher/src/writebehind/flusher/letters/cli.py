@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from writebehind.shared.registry import Registry
-    from writebehind.shared.settings import Settings
+from ..prepare import prepare
 
 app = typer.Typer(no_args_is_help=True, help="Records that were refused: list, show, replay, discard, export, import.")
 
@@ -60,7 +58,7 @@ def list_(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
         until=until,
         void=everything,
     )
-    raise typer.Exit(commands.list_letters(*_prepare(entities), wanted, as_json=as_json))
+    raise typer.Exit(commands.list_letters(*prepare(entities), wanted, as_json=as_json))
 
 
 @app.command()
@@ -76,7 +74,7 @@ def show(
     from . import commands, filters
 
     wanted = filters.build(now=dt.datetime.now(dt.UTC), letters=[letter], void=True)
-    raise typer.Exit(commands.show(*_prepare(entities), wanted, values=show_values, as_json=as_json))
+    raise typer.Exit(commands.show(*prepare(entities), wanted, values=show_values, as_json=as_json))
 
 
 @app.command()
@@ -116,7 +114,7 @@ def replay(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
         void=file is not None,  # a letter that was asked for by file is never passed over in silence
     )
     limits = Limits(letters_max, chunk, replays_max)
-    raise typer.Exit(commands.replay(*_prepare(entities), wanted, limits, commit=apply, file=file, as_json=as_json))
+    raise typer.Exit(commands.replay(*prepare(entities), wanted, limits, commit=apply, file=file, as_json=as_json))
 
 
 @app.command()
@@ -143,7 +141,7 @@ def discard(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
         since=since,
         until=until,
     )
-    raise typer.Exit(commands.discard(*_prepare(entities), wanted, yes=yes, as_json=as_json))
+    raise typer.Exit(commands.discard(*prepare(entities), wanted, yes=yes, as_json=as_json))
 
 
 @app.command()
@@ -171,7 +169,7 @@ def export(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
         since=since,
         until=until,
     )
-    raise typer.Exit(transfer_commands.export(*_prepare(entities), wanted, output=output))
+    raise typer.Exit(transfer_commands.export(*prepare(entities), wanted, output=output))
 
 
 @app.command("import")
@@ -183,10 +181,4 @@ def import_(
     """Put letters that their topic has lost back into it; never makes a letter that was none."""
     from . import transfer_commands
 
-    raise typer.Exit(transfer_commands.import_(*_prepare(entities), file, as_json=as_json))
-
-
-def _prepare(entities: list[str] | None) -> tuple[Settings, Registry]:
-    from ..cli import _prepare  # pyright: ignore[reportPrivateUsage]  # the commands' own; it imports this module
-
-    return _prepare(entities)
+    raise typer.Exit(transfer_commands.import_(*prepare(entities), file, as_json=as_json))

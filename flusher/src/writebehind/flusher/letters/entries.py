@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
@@ -61,8 +61,4 @@ class Entries:
         keys = [naming.cache_key(self._settings.prefix, declaration.name, text) for text in texts]
         nothing = [0] * len(texts)
         foreign = Settlement(texts, nothing, nothing, nothing, [[None] * len(texts) for _ in declaration.sums])
-        call = EntityScripts(declaration).settle(keys, foreign)
-        try:
-            self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-        except NoScriptError:
-            self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+        settle.evaluate(self._client, EntityScripts(declaration).settle(keys, foreign))

@@ -1,5 +1,5 @@
 -- How far the cache knows: below settled_offset everything was settled, or its entries were dropped. NULL: as far as next_offset.
--- The next owner of a partition drops the entries of what lies between, because their flusher may have died before it settled them.
+-- The next owner of a partition doubts the entries of what lies between: their flusher may have died before it settled them.
 ALTER TABLE {schema}.progress ADD COLUMN settled_offset bigint;
 
 -- advance() that also says how far the cache knows; a NULL in `settled` leaves that as it was.
@@ -26,4 +26,4 @@ $$;
 
 -- For flushers of before this column: they do not say how far the cache knows.
 CREATE OR REPLACE FUNCTION {schema}.advance(topics text[], partitions int[], epochs bigint[], expected bigint[], next bigint[]) RETURNS void
-LANGUAGE sql AS 'SELECT {schema}.advance(topics, partitions, epochs, expected, next, next)';
+LANGUAGE sql AS $$ SELECT {schema}.advance(topics, partitions, epochs, expected, next, next) $$;

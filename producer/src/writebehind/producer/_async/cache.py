@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -40,7 +40,7 @@ class CacheDown(Exception):
 class AsyncCache:
     """A connection pool that never sends a command twice, because scripts count, and a breaker in front of it."""
 
-    def __init__(self, settings: CacheSettings) -> None:
+    def __init__(self, settings: CacheSettings, on_connect: Callable[[Any], Any] | None = None) -> None:
         # A pool that waits: running out of connections is our doing, and must not look like a cache that is down.
         pool = CachePool.from_url(
             settings.url.get_secret_value(),
@@ -50,6 +50,7 @@ class AsyncCache:
             max_connections=settings.connections_max,
             retry=Retry(NoBackoff(), 0),
             client_name="writebehind-producer",
+            redis_connect_func=on_connect,
             # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import random
 import secrets
 import time
 from collections.abc import Sequence
@@ -113,10 +111,10 @@ class AsyncDirectReader:
     async def _ask(self, target: DirectTarget, reads: Sequence[_Read]) -> None:
         """Entries of all concurrent callers in one call. An entry that cannot be had is bypassed."""
         token = secrets.token_urlsafe(6)
-        early = -target.early_beta * math.log(1 - random.random()) if target.early_beta else 0.0
+        early = direct.earliness(target.early_beta)
         keys = [read.entry for read in reads]
         try:
-            reply = await self._cache.run(direct.read(keys, token=token, lease_us=self._lease_us, early=early))
+            reply = await self._cache.look(direct.read(keys, token=token, lease_us=self._lease_us, early=early))
         except CacheDown:
             for read in reads:
                 read.state, read.fields = State.BYPASS, {}

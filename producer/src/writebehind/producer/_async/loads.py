@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -156,10 +154,10 @@ class AsyncLoads:
         """Entries of all concurrent callers in one call."""
         token = secrets.token_urlsafe(6)
         options = loader.options
-        early = -options.early_recompute_beta * math.log(1 - random.random()) if options.early_recompute_beta else 0.0
+        early = direct.earliness(options.early_recompute_beta)
         call = direct.read([one.entry for one in looks], token=token, lease_us=int(options.load_s * 1e6), early=early)
         try:
-            reply = await self._cache.run(call)
+            reply = await self._cache.look(call)
         except CacheDown:
             for one in looks:
                 one.state, one.fields = State.BYPASS, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
@@ -41,7 +41,7 @@ class CacheDown(Exception):
 class Cache:
     """A connection pool that never sends a command twice, because scripts count, and a breaker in front of it."""
 
-    def __init__(self, settings: CacheSettings) -> None:
+    def __init__(self, settings: CacheSettings, on_connect: Callable[[Any], Any] | None = None) -> None:
         # A pool that waits: running out of connections is our doing, and must not look like a cache that is down.
         pool = CachePool.from_url(
             settings.url.get_secret_value(),
@@ -51,6 +51,7 @@ class Cache:
             max_connections=settings.connections_max,
             retry=Retry(NoBackoff(), 0),
             client_name="writebehind-producer",
+            redis_connect_func=on_connect,
             # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
@@ -16,6 +18,7 @@ from ..backends.threads import Combiner
 from .cache import Cache, CacheDown
 
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
+CATCH_UP_S = 1.0  # how long the flusher may need for invalidations that waited for the cache
 
 
 class _Step:
@@ -33,12 +36,20 @@ class DirectCache(Cache):
     """A cache that is left alone after one call that did not come back within the budget.
 
     Nothing is in doubt afterwards: an intent that may have arrived runs out, and a row that may have been put is right.
+
+    What a client reads is, for a while after an outage: writers whose breaker is still open go around the cache, and
+    the flusher may not have carried out their invalidations. Until all of them must be back, entries are not served,
+    neither those from before the outage nor those that another reader has filled since.
     """
 
     def __init__(self, settings: CacheSettings, life_s: float) -> None:
         tight = {"timeout_s": settings.budget_s, "connect_timeout_s": settings.budget_s, "breaker_failures": 1}
-        super().__init__(settings.model_copy(update=tight))
+        super().__init__(settings.model_copy(update=tight), self._connected)
         self._life_us = int(life_s * 1e6)
+        self._doubt_s = settings.breaker_open_s + CATCH_UP_S
+        self._lost, self._lost_at = False, 0.0  # whether since the last answer, and when
+        self._doubted_until = 0.0
+        self._connected_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._intents: Combiner[_Step] = Combiner(self._intend, KEYS_PER_CALL)
         self._finishes: Combiner[_Step] = Combiner(self._finish, KEYS_PER_CALL)
 
@@ -54,7 +65,17 @@ class DirectCache(Cache):
             self._breaker.withdrawn()
             raise
         self._breaker.succeeded()
+        if self._lost:
+            self._lost, self._doubted_until = False, time.monotonic() + self._doubt_s
         return reply
+
+    def look(self, call: Call) -> Any:
+        """Run a script that reads entries. Raises CacheDown, also while they may be old."""
+        if time.monotonic() >= self._doubted_until:
+            reply = self.run(call)
+            if time.monotonic() >= self._doubted_until:  # else this answer was the first one after an outage
+                return reply
+        raise CacheDown(in_doubt=False)
 
     def intend(self, entries: Sequence[str], token: str) -> bool:
         """Announce a write. False when the cache is full and does not protect every entry. Raises CacheDown."""
@@ -76,3 +97,18 @@ class DirectCache(Cache):
 
     def _finish(self, steps: Sequence[_Step]) -> None:
         self.run(direct.finish([s.entry for s in steps], [s.argument for s in steps]))
+
+    def _connected(self, connection: Any) -> None:
+        """A connection that was lost while nobody used it tells of an outage too, if of none that is known already."""
+        connection.on_connect()
+        if self._connected_at.get(connection, -1.0) >= self._lost_at:
+            self._outage()
+        self._connected_at[connection] = time.monotonic()
+
+    def _failed(self, error: Exception) -> None:
+        super()._failed(error)
+        self._outage()
+
+    def _outage(self) -> None:
+        if not self._lost:
+            self._lost, self._lost_at = True, time.monotonic()

@@ -8,12 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from writebehind.flusher.audit.page import STYLE
+from writebehind.flusher.audit.page import STYLE, WIDTH, rect, svg
 
 from .outcome import BUCKET_S, Comparison, Latency
 from .view import ms, rows
 
-WIDTH: Final = 1000
 LEFT: Final = 220
 ROW: Final = 26
 TALL: Final = 90
@@ -68,7 +67,7 @@ def _spans(spans: Mapping[str, tuple[Latency, str]]) -> str:
         part = math.log(max(value or low, low) / low) / math.log(high / low)
         return LEFT + part * (WIDTH - LEFT - 90)
 
-    parts = [_svg(ROW * len(spans) + 20, "latencies")]
+    parts = [svg(ROW * len(spans) + 20, "latencies")]
     for index, (label, (latency, color)) in enumerate(spans.items()):
         y = index * ROW + 4
         parts.append(f'<text x="{LEFT - 8}" y="{y + 13}" text-anchor="end">{html.escape(label)}</text>')
@@ -76,7 +75,7 @@ def _spans(spans: Mapping[str, tuple[Latency, str]]) -> str:
             p50, p99, most = x(latency.p50_ms), x(latency.p99_ms), x(latency.max_ms)
             told = f"p50 {ms(latency.p50_ms)}, p99 {ms(latency.p99_ms)}, max {ms(latency.max_ms)} ms"
             parts.append(f'<line x1="{p99:.0f}" y1="{y + 9}" x2="{most:.0f}" y2="{y + 9}" stroke="{color}"/>')
-            parts.append(_bar(p50, y, max(2.0, p99 - p50), ROW - 8, color, told))
+            parts.append(rect(p50, y, max(2.0, p99 - p50), ROW - 8, color, told))
             parts.append(f'<text x="{most + 6:.0f}" y="{y + 13}">{ms(latency.max_ms)}</text>')
     for decade in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1):
         at, foot = x(10.0**decade), ROW * len(spans) + 4
@@ -100,7 +99,7 @@ def _outages(found: Comparison, server: str) -> str:
 def _strip(timeline: Sequence[Mapping[str, int]]) -> str:
     most = max([sum(bucket.values()) for bucket in timeline] + [1])
     wide = (WIDTH - 60) / max(1, len(timeline))
-    parts = [_svg(TALL + 20, "calls over time")]
+    parts = [svg(TALL + 20, "calls over time")]
     for index, bucket in enumerate(timeline):
         y = float(TALL)
         for name, color in COLORS.items():
@@ -108,19 +107,8 @@ def _strip(timeline: Sequence[Mapping[str, int]]) -> str:
             y -= tall
             if tall:
                 at = f"{index * BUCKET_S:g} s: {bucket[name]:,} {name}"
-                parts.append(_bar(60 + index * wide, y, max(1.0, wide - 1), tall, color, at))
+                parts.append(rect(60 + index * wide, y, max(1.0, wide - 1), tall, color, at))
         if index % round(1 / BUCKET_S) == 0:
             parts.append(f'<text x="{60 + index * wide:.0f}" y="{TALL + 14}">{index * BUCKET_S:g} s</text>')
     parts.append(f'<text x="54" y="12" text-anchor="end">{most:,}</text>')
     return "".join(parts) + "</svg>"
-
-
-def _svg(height: float, name: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" width="100%" role="img" aria-label="{html.escape(name)}">'
-
-
-def _bar(x: float, y: float, wide: float, tall: float, color: str, title: str) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}" fill="{color}">'
-        f"<title>{html.escape(title)}</title></rect>"
-    )

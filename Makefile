@@ -70,7 +70,7 @@ JOBS ?= 4
 
 .PHONY: test
 test: $(STAMP) ## Run the tests on real servers; ARGS goes to pytest, as in ARGS="-k fold -x"
-	$(PY) -m pytest -n $(JOBS) --dist loadfile tests/unit tests/properties tests/integration tests/examples tests/deploy $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile tests/unit tests/properties tests/integration tests/examples tests/deploy tests/docs $(ARGS)
 
 # Versions that Go 1.26 builds. The tests of k8s/ use what is here, and the raw manifests where Go is missing.
 .PHONY: k8s-tools
@@ -100,6 +100,11 @@ zombies: $(STAMP) ## 100 flushers suspended under load until others own their pa
 	$(PY) -m tests.faults.zombies $(ARGS)
 
 ##### See and measure
+
+# MkDocs 2 will be another program; the lock keeps this one.
+.PHONY: docs
+docs: $(STAMP) ## Build the documentation site into build/docs; ARGS="serve" shows it while you write
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs $(if $(ARGS),$(ARGS),build --strict --quiet)
 
 .PHONY: demo
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep

@@ -43,17 +43,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Run the command; problems of ours end in a message and exit code 2, not in a traceback."""
+    add_commands_of_others()
+    try:
+        app()
+    except WritebehindError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def add_commands_of_others() -> None:
+    """Those that installed packages bring: `stack`, `demo`, `compare`."""
     for entry in entry_points(group="writebehind.commands"):
         command = entry.load()
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
             app.command(entry.name)(command)
-    try:
-        app()
-    except WritebehindError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _print_version(asked: bool) -> None:

@@ -8,8 +8,18 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psycopg
+import pytest
+import redis
+
+from writebehind.embedded.demo import audit, steps
+from writebehind.embedded.demo.entities import Aircraft, Route
+from writebehind.embedded.errors import EmbeddedError
+from writebehind.producer import Client
+
 if TYPE_CHECKING:
     from writebehind.embedded import ExistingServers, Stack
+    from writebehind.embedded.isolation import Isolation
 
 LIMIT = 3000
 
@@ -35,6 +45,7 @@ def test_the_demo_is_exact_although_the_flusher_is_killed(writebehind_stack: Sta
         "differences",
         "flusher_kills",
         "acknowledged_per_s",
+        "audit_drift",
     ]
     assert outcome["exact"] is True
     assert outcome["departures"] == LIMIT
@@ -43,3 +54,29 @@ def test_the_demo_is_exact_although_the_flusher_is_killed(writebehind_stack: Sta
     assert outcome["flusher_kills"] == 1
     assert outcome["rows"] > 0
     assert outcome["acknowledged_per_s"] > 0
+    assert outcome["audit_drift"] == 0
+
+
+def test_the_demos_audit_finds_drift_and_does_not_pass_over_nothing(
+    writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corner = writebehind_isolated
+    for name, value in corner.env.items():
+        monkeypatch.setenv(name, value)
+    steps.prepare(corner)
+    with pytest.raises(EmbeddedError, match="compared nothing of route"):
+        audit.audit()
+    with psycopg.connect(corner.database_url, autocommit=True) as connection, Client.open() as client:
+        connection.execute("INSERT INTO routes (origin, dest) VALUES ('EWR', 'BOS')")
+        connection.execute("INSERT INTO aircraft (tailnum) VALUES ('N1'), ('N2')")
+        client.get_many(Route, [("EWR", "BOS")])
+        client.get_many(Aircraft, [("N1",), ("N2",)])
+        connection.execute("UPDATE aircraft SET flights = 7 WHERE tailnum = 'N2'")
+    with redis.Redis.from_url(corner.cache_url) as cache:
+        cache.set(f"{corner.cache_prefix}:{{aircraft:N1}}", "junk")
+    assert {(one.direction, one.entity): one.drift > 0 for one in audit.audit()} == {
+        ("cache to rows", "route"): False,
+        ("cache to rows", "aircraft"): True,
+        ("rows to cache", "route"): False,
+        ("rows to cache", "aircraft"): True,
+    }

@@ -6,12 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from writebehind.embedded.demo.audit import Audited
 from writebehind.embedded.demo.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `--json` prints. `rows` are those of both tables; `differences` are those of Postgres and of the cache."""
+    """What `--json` prints. `rows` are those of both tables; `differences` are those of Postgres and of the cache.
+
+    `audit_drift` counts what `writebehind audit` found wrong, in both directions.
+    """
 
     exact: bool
     departures: int
@@ -20,6 +24,11 @@ class Result:
     differences: int
     flusher_kills: int
     acknowledged_per_s: int
+    audit_drift: int
+
+    @property
+    def ok(self) -> bool:
+        return self.exact and not self.audit_drift
 
     def json(self) -> str:
         return json.dumps(asdict(self))
@@ -27,9 +36,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result, the comparison of each table in each place, the seconds since the servers were up, the settings."""
+    """The result, the comparison of each table in each place, what the audit said, the seconds since the servers
+    were up, the settings.
+    """
 
     result: Result
     comparisons: Sequence[Comparison]
+    audited: Sequence[Audited]
     seconds: float
     settings: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The course of the demo on one page: servers, tables, replay with a kill half-way, everything compared."""
+"""The course of the demo on one page: servers, tables, replay with a kill half-way, everything compared and audited."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Final
 from rich.console import Console
 
 from writebehind.embedded.demo import dataset, steps
+from writebehind.embedded.demo.audit import Audited, audit
 from writebehind.embedded.demo.compare import Comparison, compare
 from writebehind.embedded.demo.dataset import Departure
 from writebehind.embedded.demo.entities import Aircraft, Route
@@ -50,8 +51,9 @@ def run(limit: int | None, console: Console) -> Iterator[Outcome]:
         with Bar(console, len(departures)) as bar:
             tally, seconds = asyncio.run(steps.write(corner, flusher, departures, bar))
         comparisons = _compare(corner, routes, aircraft)
-        result = _result(tally, seconds, flusher, comparisons)
-        yield Outcome(result, comparisons, time.monotonic() - started_at, settings)
+        audited = audit()
+        result = _result(tally, seconds, flusher, comparisons, audited)
+        yield Outcome(result, comparisons, audited, time.monotonic() - started_at, settings)
 
 
 def _read(archive: Path, limit: int | None) -> tuple[list[Departure], dict[Key, Row], dict[Key, Row]]:
@@ -71,7 +73,9 @@ def _compare(corner: Isolation, routes: dict[Key, Row], aircraft: dict[Key, Row]
     ]
 
 
-def _result(tally: Tally, seconds: float, flusher: Flusher, comparisons: Sequence[Comparison]) -> Result:
+def _result(
+    tally: Tally, seconds: float, flusher: Flusher, comparisons: Sequence[Comparison], audited: Sequence[Audited]
+) -> Result:
     differences = sum(len(one.differences) for one in comparisons)
     return Result(
         exact=differences == 0,
@@ -81,6 +85,7 @@ def _result(tally: Tally, seconds: float, flusher: Flusher, comparisons: Sequenc
         differences=differences,
         flusher_kills=flusher.kills,
         acknowledged_per_s=round(tally.acknowledged / seconds),
+        audit_drift=sum(one.drift for one in audited),
     )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from writebehind.embedded.demo.audit import Audited
 from writebehind.embedded.demo.flusher import ENTITIES
 from writebehind.embedded.demo.outcome import Outcome
 from writebehind.embedded.stack import CACHE_SETTING, DATABASE_SETTING
@@ -71,7 +72,7 @@ def _numbers(live: Live) -> Table:
 
 
 def print_outcome(console: Console, outcome: Outcome) -> None:
-    """The table, then the verdict: `exact`, or the first differences."""
+    """The tables of rows and of the audit, the first differences, then the verdict."""
     result = outcome.result
     table = Table(title="every row, recomputed from the CSV file")
     table.add_column("where")
@@ -82,6 +83,7 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
         found = len(one.differences)
         table.add_row(one.place, one.table, f"{one.rows:,}", f"[red]{found:,}[/red]" if found else "0")
     console.print(table)
+    console.print(_audited(outcome.audited))
     console.print(
         f"{result.departures:,} departures, {result.writes:,} writes acknowledged at {result.acknowledged_per_s:,}/s\n"
         f"flusher kills: {result.flusher_kills}; {outcome.seconds:.0f} s since the servers were up",
@@ -92,10 +94,23 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
         console.print(str(difference), markup=False, highlight=False)
     if len(differences) > _DIFFERENCES_SHOWN:
         console.print(f"… and {len(differences) - _DIFFERENCES_SHOWN:,} more")
-    verdict = (
-        "[bold green]exact[/bold green]" if result.exact else f"[bold red]{result.differences:,} differences[/bold red]"
-    )
-    console.print(verdict)
+    for example in [example for one in outcome.audited for example in one.examples][:_DIFFERENCES_SHOWN]:
+        console.print(f"audit: {example}", markup=False, highlight=False)
+    exact = "[green]exact[/green]" if result.exact else f"[red]{result.differences:,} differences[/red]"
+    drift = f"[red]{result.audit_drift:,} drifted[/red]" if result.audit_drift else "[green]no drift[/green]"
+    console.print(f"[bold]{exact}, {drift}[/bold]")
+
+
+def _audited(audited: Iterable[Audited]) -> Table:
+    table = Table(title="writebehind audit")
+    for name in ("direction", "entity"):
+        table.add_column(name)
+    for name in ("compared", "drift"):
+        table.add_column(name, justify="right")
+    for one in audited:
+        drift = f"[red]{one.drift:,}[/red]" if one.drift else "0"
+        table.add_row(one.direction, one.entity, f"{one.compared:,}", drift)
+    return table
 
 
 def print_around(console: Console, settings: Mapping[str, str]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tests.integration.direct_world import MODULE, Aside, Page, direct_world
 from tests.integration.flusher_process import Flusher, wait_until
@@ -95,6 +97,34 @@ def test_an_invalidation_is_tried_until_the_cache_answers(breakable_stack: Stack
         finally:
             invalidator.close()
             flusher.stop()
+
+
+def members(here: World) -> list[int]:
+    """How many partitions of the invalidations each flusher has."""
+    group = f"{here.env['WRITEBEHIND_FLUSHER__GROUP']}-invalidations"
+    admin = AdminClient({"bootstrap.servers": here.settings.kafka.bootstrap_servers})
+    try:
+        found = admin.describe_consumer_groups([group], request_timeout=30)[group].result()
+    except KafkaException:
+        return []  # the group is being made
+    return [len(member.assignment.topic_partitions) for member in found.members]
+
+
+def test_what_a_killed_flusher_held_is_carried_out_when_its_session_is_over(here: World, tmp_path: Path) -> None:
+    cached(here, *range(20))
+    env = here.env | {"WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6"}
+    flushers = [Flusher(env, [MODULE], tmp_path / f"log{number}") for number in range(2)]
+    invalidator = Invalidator(here.settings)
+    try:
+        wait_until(lambda: len(found := members(here)) == 2 and all(found), "partitions for both")
+        flushers[0].kill()
+        assert invalidator.send([Invalidation("aside", str(key), "t") for key in range(20)], 30)
+        # A broker's own session time-out is 45 s, for which readers would be told old rows.
+        gone_s = 40.0
+        wait_until(lambda: all(here.entry(Aside, str(key)) == {} for key in range(20)), "the invalidations", gone_s)
+    finally:
+        invalidator.close()
+        flushers[1].stop()
 
 
 def test_entries_are_forgotten_by_key(here: World) -> None:

@@ -33,7 +33,7 @@ from .lane import Backoff, Lane, Outcome
 from .letterbox import Letterbox
 from .loop import Loop, Route
 from .measures import Measures
-from .membership import Membership
+from .membership import Membership, group_config
 from .preflight import Prepared, preflight
 from .settle import Settler
 from .telemetry import Telemetry
@@ -177,19 +177,12 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | 
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 32 * 1024,  # per partition and process: bounds memory
         "fetch.queue.backoff.ms": 10,  # the default of 1,000 leaves gaps of a second when the queue was full
-        "session.timeout.ms": int(settings.flusher.session_timeout_s * 1000),
-        # How long a rebalance may wait for a member that does not come: the default of 300 s once stopped everything
-        # for as long, after a broker had been killed. The loop polls all the time.
-        "max.poll.interval.ms": max(60_000, int(settings.flusher.session_timeout_s * 1000)),
-        **kafka_client_config(settings),
-        "group.id": settings.flusher.group,
+        **group_config(settings, settings.flusher.group),  # commits nothing by itself: progress is in Postgres
         "client.id": "writebehind-flusher",
         **static,
-        "enable.auto.commit": False,  # progress is in Postgres
         "auto.offset.reset": "error",  # a lost offset is a loss to be told, not a place to go on from
         "partition.assignment.strategy": "cooperative-sticky",
         "check.crcs": True,
-        "allow.auto.create.topics": False,
         "error_cb": _log_kafka_error,
     }
 

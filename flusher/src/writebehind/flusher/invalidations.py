@@ -17,8 +17,9 @@ from redis.exceptions import RedisError
 
 from writebehind.shared import direct, naming, scripts
 from writebehind.shared.invalidation import Invalidation, decode
-from writebehind.shared.settings import Settings, kafka_client_config
+from writebehind.shared.settings import Settings
 
+from .membership import group_config
 from .settle import connect, evaluate
 
 log = logging.getLogger("writebehind.flusher")
@@ -67,12 +68,10 @@ class Invalidations:
         self._topic = naming.invalidations_topic(settings.kafka.topic_prefix)
         self._consumer = Consumer(
             {
-                **kafka_client_config(settings),
-                "group.id": f"{settings.flusher.group}-invalidations",
+                # Readers are told old rows for as long as a dead flusher keeps partitions of these.
+                **group_config(settings, f"{settings.flusher.group}-invalidations"),
                 "client.id": "writebehind-invalidations",
-                "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",  # an entry forgotten twice is a miss, one never forgotten is wrong
-                "allow.auto.create.topics": False,
             },
             logger=log,
         )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from writebehind.shared.settings import Settings, kafka_client_config
+
 from .batch import Span
 from .changes import Changes
 from .claims import Claim, ClaimFailed, Claims, Place
@@ -36,6 +38,21 @@ class Owned:
     position: int
     topic_id: str
     flushed: int  # the offset up to which the database has it
+
+
+def group_config(settings: Settings, group: str) -> dict[str, str | int | float | bool]:
+    """librdkafka's settings for a member of a group: how soon its partitions move when it dies."""
+    session_ms = int(settings.flusher.session_timeout_s * 1000)
+    return {
+        "session.timeout.ms": session_ms,
+        # How long a rebalance may wait for a member that does not come: the default of 300 s once stopped everything
+        # for as long, after a broker had been killed. The loops poll all the time.
+        "max.poll.interval.ms": max(60_000, session_ms),
+        **kafka_client_config(settings),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "allow.auto.create.topics": False,
+    }
 
 
 class Membership:

@@ -2,57 +2,31 @@
 
 from __future__ import annotations
 
-import http.server
 import re
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
 
 from tests.integration.flusher_entities import Counter, Town
 from tests.integration.flusher_process import Flusher
 from tests.integration.flusher_world import World, world
+from tests.integration.telemetry_bounds import check_bounds
+from tests.integration.telemetry_collector import collector
 from tests.integration.test_flusher_health import metric
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared import telemetry
-
-SAMPLE = re.compile(r"^(\w+?)(?:_total|_bucket|_sum|_count)?(?:\{(.*)\})? (\S+)$")
-LABEL = re.compile(r'(\w+)="([^"]*)"')
+from writebehind.shared.declaration import declaration_of
 
 
-def flat(name: str) -> str:
-    """A name as Prometheus has it, without the unit that its exporter appends."""
-    return name.replace(".", "_")
-
-
-def check_bounds(w: World, text: str) -> set[str]:
-    """Each sample is of a declared series and has declared labels with values from a bounded list. Gives the series."""
-    topics = {w.topic(cls) for cls in w.entities}
-    bounded = {flat(name): values for name, values in telemetry.VALUES.items()} | {
-        flat(telemetry.DESTINATION): topics,
-        flat(telemetry.PARTITION): {"0", "1"},
-        flat(telemetry.DB_COLLECTION): {"counters", "towns"},
-        flat(telemetry.ENTITY): {"counter", "town"},
+def bounds(w: World) -> dict[str, Collection[str]]:
+    return {
+        **telemetry.VALUES,
+        telemetry.DESTINATION: {w.topic(cls) for cls in w.entities},
+        telemetry.PARTITION: {"0", "1"},
+        telemetry.DB_COLLECTION: {declaration_of(cls).table for cls in w.entities},
+        telemetry.ENTITY: {declaration_of(cls).name for cls in w.entities},
     }
-    by_name = {flat(series.name): series for series in telemetry.FLUSHER}
-    seen: set[str] = set()
-    for line in text.splitlines():
-        if line.startswith(("#", "target_info", "otel_sdk")):
-            continue
-        found = SAMPLE.match(line)
-        assert found is not None, line
-        name = max((n for n in by_name if found[1].startswith(n)), key=len, default=None)
-        assert name is not None, f"{line}: not declared"
-        seen.add(by_name[name].name)
-        for label, value in LABEL.findall(found[2] or ""):
-            if label == "le":
-                continue
-            assert label in map(flat, by_name[name].attributes), line
-            assert label not in bounded or value in bounded[label], line
-            assert label in bounded or re.fullmatch(r"[0-9A-Z]{5}|[A-Za-z]+|\w\wxxx", value), line
-    return seen
 
 
 def test_every_series_is_declared_and_its_labels_are_bounded(writebehind_isolated: Isolation, tmp_path: Path) -> None:
@@ -65,7 +39,7 @@ def test_every_series_is_declared_and_its_labels_are_bounded(writebehind_isolate
         w.wait(lambda: metric(flusher, "writebehind_flusher_letters_total"), "a letter")
         w.wait_flushed()
         w.wait(lambda: lag_of(flusher) == 0, "the lag to be known and gone")
-        seen = check_bounds(w, flusher.ask("/metrics")[1])
+        seen = check_bounds(flusher.ask("/metrics")[1], telemetry.FLUSHER, bounds(w))
         rare = {telemetry.SETTLE_FAILURES, telemetry.FENCES, telemetry.STOPS, telemetry.RETRIES}
         assert seen >= {series.name for series in telemetry.FLUSHER if series not in rare}
         counter = {"messaging_destination_name": w.topic(Counter)}
@@ -140,34 +114,9 @@ def test_a_collector_gets_metrics_and_spans(writebehind_isolated: Isolation, tmp
         )
         w.load(Counter, 100)
         w.wait_flushed()
-        w.wait(lambda: b"writebehind.flusher.records" in received.get("/v1/metrics", b""), "metrics to arrive")
-        w.wait(lambda: f"process {w.topic(Counter)}".encode() in received.get("/v1/traces", b""), "a span to arrive")
+        w.wait(lambda: b"writebehind.flusher.records" in b"".join(received.get("/v1/metrics", [])), "metrics")
+        w.wait(
+            lambda: f"process {w.topic(Counter)}".encode() in b"".join(received.get("/v1/traces", [])),
+            "a span to arrive",
+        )
         flusher.stop()
-
-
-@contextmanager
-def collector() -> Iterator[tuple[int, dict[str, bytes]]]:
-    """A server that takes whatever is posted: its port, and what it got by path."""
-    received: dict[str, bytes] = {}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
-
-                body = gzip.decompress(body)
-            received[self.path] = received.get(self.path, b"") + body
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name for it
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server.server_port, received
-        finally:
-            server.shutdown()

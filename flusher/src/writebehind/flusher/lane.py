@@ -203,7 +203,7 @@ class Lane:
             stop=tenacity.stop_when_event_set(self._stopping),
         )
         try:
-            with self._measures.processing(batch):
+            with self._measures.spans.processing(batch):
                 verdict = retrying(self._attempts.attempt, batch)
             return Outcome(self, batch, verdict)
         finally:

@@ -16,6 +16,11 @@ class Breaker:
         self._open_until = 0.0
         self._probing = False
 
+    @property
+    def is_open(self) -> bool:
+        """Open or half-open."""
+        return self._failures >= self._failures_max
+
     def allows(self, now: float) -> bool:
         """Whether a call may go out now. In the half-open state the first to ask becomes the probe."""
         if self._failures < self._failures_max:

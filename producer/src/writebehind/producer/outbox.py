@@ -22,6 +22,7 @@ from confluent_kafka.admin._resource import ResourceType
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings, kafka_client_config, options_refused
 
+from .measures import of_process
 from .write import Write
 
 log = logging.getLogger("writebehind.producer")
@@ -47,6 +48,8 @@ class Outbox:
         self._bytes = 0
         self._answered_at = time.monotonic()
         self._room = threading.Condition(self._lock)
+        self._measures = of_process()
+        self._timed: tuple[Write, float] | None = None  # a record that is timed, and when it was handed over
         self._closing = False
         self._thread = threading.Thread(target=self._poll, name="writebehind outbox", daemon=True)
         self._thread.start()
@@ -55,6 +58,17 @@ class Outbox:
     def in_flight(self) -> int:
         """Records handed over and not answered."""
         return self._records
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """The same in bytes."""
+        return self._bytes
+
+    @property
+    def utilization(self) -> float:
+        """How much of the room is taken, from 0 to 1; a record larger than all of it may go alone."""
+        limits = self._limits
+        return max(self._records / limits.max_in_flight, self._bytes / limits.max_in_flight_bytes)
 
     @property
     def broker_down(self) -> bool:
@@ -92,7 +106,11 @@ class Outbox:
     def send(self, write: Write, record: bytes) -> None:
         """Hand one record over. Raises KafkaException, or BufferError, when librdkafka does not take it: definite."""
         write.on_delivery = self._note
-        self._producer.produce(write.target.topic, record, write.key_text, on_delivery=write.delivered)
+        if self._timed is None:
+            self._timed = (write, time.monotonic())
+        self._producer.produce(
+            write.target.topic, record, write.key_text, on_delivery=write.delivered, headers=write.headers
+        )
 
     def check_topic(self, topic: str) -> None:
         """Look at a topic before its first use.
@@ -157,6 +175,16 @@ class Outbox:
                 self._answered_at = time.monotonic()
                 self._deliver(done)
                 self.release(done)
+                self._measure(done)
+
+    def _measure(self, done: Sequence[Write]) -> None:
+        """After the callers were told, so that they do not wait for it."""
+        self._measures.answered(done)
+        if self._timed is not None and self._timed[0].ended:
+            write, sent_at = self._timed
+            if write.failure is None:
+                self._measures.answered_after(write, self._answered_at - sent_at)
+            self._timed = None
 
 
 def open_producer(settings: Settings, **extra: object) -> Producer:

@@ -17,8 +17,10 @@ from writebehind.shared.scripts import Applied, EntityScripts
 
 from .delivery import is_definite
 
-RECORD_OVERHEAD_BYTES = 512  # batch header and framing, rounded up
+RECORD_OVERHEAD_BYTES = 512  # batch header, framing and the header of a trace, rounded up
 UNKNOWN_OFFSET = -1
+
+Headers = list[tuple[str, str | bytes | None]]
 
 
 class Target:
@@ -49,6 +51,7 @@ class Write:
     needs_base: str | None = None  # a token, or '' when somebody else is loading the base
     error: KafkaError | None = None
     failure: Exception | None = None  # what ended the write before it was handed over
+    headers: Headers | None = None  # when it was written within a trace
     group: Any = None
     on_delivery: Any = None
 
@@ -63,6 +66,11 @@ class Write:
     def record(self) -> bytes:
         """The record to enqueue, under the version that was assigned."""
         return self.target.codec.encode_row(self.version, self.generation, self.mask, self.key, self.fields)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the broker has answered for it, or will not be asked."""
+        return self.partition >= 0 or self.error is not None or self.failure is not None
 
     def outcome(self) -> Exception | None:
         """What went wrong, once the group's signal is set; None when the write is durable."""

@@ -28,8 +28,12 @@ ENTITY = "writebehind.entity"
 CLASS = "writebehind.retry.class"
 CAUSE = "writebehind.cause"
 REASON = "writebehind.letter.reason"
+OUTCOME = "writebehind.outcome"
+BREAKER = "writebehind.breaker"
+OPERATION_TYPE = "messaging.operation.type"  # of spans
 BATCH_COUNT = "messaging.batch.message_count"  # of spans
 GROUP = "messaging.consumer.group.name"  # of spans
+TRACEPARENT = "traceparent"  # the header of a record that was written within a trace
 
 #: What the attributes with a closed list may hold. The others hold names of topics, tables and partitions.
 VALUES = {
@@ -39,6 +43,8 @@ VALUES = {
     DB_OPERATION: frozenset({"MERGE"}),
     CLASS: frozenset({"transient", "systemic", "broker"}),
     CAUSE: frozenset({"systemic", "partition"}),
+    OUTCOME: frozenset({"acknowledged", "enqueued", "uncommitted", "refused", "not_applied", "shed", "unknown"}),
+    BREAKER: frozenset({"write_behind", "direct"}),
 }
 
 
@@ -61,16 +67,19 @@ class Series:
             self.name, self.unit, self.description, explicit_bucket_boundaries_advisory=self.buckets
         )
 
-    def gauge(self, meter: Meter, observe: Callable[[], Iterable[Observation]]) -> None:
-        """`observe` is called in the thread that collects: it may only read what is in memory."""
+    def watch(self, meter: Meter, observe: Callable[[], Iterable[Observation]]) -> None:
+        """Have a gauge, or a counter's total, read. `observe` is called in the thread that collects: it may only read
+        what is in memory.
+        """
 
         def callback(_options: CallbackOptions) -> Iterable[Observation]:
             return observe()
 
-        meter.create_observable_gauge(self.name, [callback], self.unit, self.description)
+        create = meter.create_observable_gauge if self.kind == "gauge" else meter.create_observable_counter
+        create(self.name, [callback], self.unit, self.description)
 
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _COUNTS = (1, 10, 100, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000)
 _RATIOS = (1, 1.25, 1.5, 2, 3, 5, 10, 30, 100, 1_000, 10_000)
 
@@ -87,7 +96,7 @@ PROCESS = Series(
     "s",
     "from a batch's first record until the batch is committed",
     (SYSTEM, OPERATION, DESTINATION),
-    _SECONDS,
+    SECONDS,
 )
 DATABASE = Series(
     "histogram",
@@ -95,7 +104,7 @@ DATABASE = Series(
     "s",
     "one attempt to write a batch: the whole transaction; error.type is the SQLSTATE",
     (DB_SYSTEM, DB_OPERATION, DB_COLLECTION, ERROR),
-    _SECONDS,
+    SECONDS,
 )
 RECORDS = Series("counter", "writebehind.flusher.records", "{record}", "records committed", (DESTINATION,))
 ROWS = Series("counter", "writebehind.flusher.rows", "{row}", "rows committed: records folded per key", (DESTINATION,))
@@ -109,7 +118,7 @@ DELAY = Series(
     "s",
     "from the broker's time of a batch's oldest record until it is in the database",
     (DESTINATION,),
-    _SECONDS,
+    SECONDS,
 )
 LETTERS = Series(
     "counter",

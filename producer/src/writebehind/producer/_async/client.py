@@ -15,9 +15,11 @@ from writebehind.shared.settings import Settings, load_settings
 from writebehind.shared.strategy import Direct
 
 from ..backends.aio import Runtime
-from ..direct_write import DirectTarget, Verb
+from ..direct_write import DirectTarget, DirectWrite, Verb
 from ..loader import Loader
+from ..measures import Watched, of_process
 from ..report import CloseReport
+from ..tracing import Call, span_of
 from ..write import Target, Write, check_add, check_delete, check_update
 from .cache import AsyncCache
 from .direct import AsyncDirectClient
@@ -53,6 +55,7 @@ class AsyncClient:
         self._pid = 0
         self._state: Literal["new", "open", "closed"] = "new"
         self._undelivered: list[tuple[str, str, int, Exception]] = []
+        self._measures = of_process()
 
     @classmethod
     def open(
@@ -91,6 +94,8 @@ class AsyncClient:
         self._progress = AsyncProgress(
             self._rows, self._writer.outbox, self._runtime, self._settings.producer.timeout_s
         )
+        self._watched = Watched(self._writer.outbox, {"write_behind": self._cache, "direct": self._direct.cache})
+        self._measures.watch(self._watched)
         self._state = "open"
         return self
 
@@ -114,6 +119,7 @@ class AsyncClient:
         await self._direct.close()
         await self._cache.close()
         await self._rows.close()
+        self._measures.unwatch(self._watched)
         for entity, key, version, failure in self._undelivered:
             log.error(
                 "not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure
@@ -221,18 +227,13 @@ class AsyncClient:
         """
         if (direct := self._directly(entity, connection)) is not None:
             checked = [self._direct.checked(direct, "update", key, patch) for key, patch in patches]
-            return await self._direct.write(direct, checked, timeout_s, connection) if checked else []
+            return await self._write_direct(direct, checked, timeout_s, connection) if checked else []
         target = await self._target(entity)
         size_max = self._size_max
         writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
         if not writes:
             return []
-        await self._writer.carry_out(
-            target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
-        )
-        failures = {
-            index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None
-        }
+        failures = await self._carry_out(target, writes, wait, timeout_s)
         if not failures:
             return [self._receipt(write) for write in writes]
         receipts = {index: self._receipt(write) for index, write in enumerate(writes) if index not in failures}
@@ -322,16 +323,40 @@ class AsyncClient:
         connection: Connection | None,
     ) -> AsyncReceipt:
         write = self._direct.checked(target, verb, key, patch)
-        return (await self._direct.write(target, [write], timeout_s, connection))[0]
+        return (await self._write_direct(target, [write], timeout_s, connection))[0]
+
+    async def _write_direct(
+        self,
+        target: DirectTarget,
+        writes: list[DirectWrite],
+        timeout_s: float | None,
+        connection: Connection | None,
+    ) -> list[AsyncReceipt]:
+        done = "acknowledged" if connection is None else "uncommitted"
+        with Call(self._measures, target.name, len(writes), done):
+            return await self._direct.write(target, writes, timeout_s, connection)
 
     async def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> AsyncReceipt:
-        await self._writer.carry_out(
-            target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
-        )
-        failure = self._failure(write, wait)
-        if failure is not None:
-            raise failure
+        failures = await self._carry_out(target, [write], wait, timeout_s)
+        if failures:
+            raise failures[0]
         return self._receipt(write)
+
+    async def _carry_out(
+        self, target: Target, writes: Sequence[Write], wait: Wait, timeout_s: float | None
+    ) -> dict[int, Exception]:
+        """Gives what failed, by index. Raises what nothing was touched for."""
+        with Call(self._measures, target.declaration.name, len(writes), wait, span_of(writes)) as call:
+            await self._writer.carry_out(
+                target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+            )
+            failures = {
+                index: failure
+                for index, write in enumerate(writes)
+                if (failure := self._failure(write, wait)) is not None
+            }
+            call.failures = failures.values()
+        return failures
 
     def _failure(self, write: Write, wait: Wait) -> Exception | None:
         failure = write.outcome()
@@ -346,6 +371,7 @@ class AsyncClient:
         return AsyncReceipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
 
     def _failed_unattended(self, write: Write, failure: Exception) -> None:
+        self._measures.failed_late(write.target.declaration.name, failure)
         if self._state == "closed":
             self._undelivered.append((write.target.declaration.name, write.key_text, write.version, failure))
         if self._on_delivery_failed is not None:

@@ -63,6 +63,11 @@ class Cache:
         """Whether the entry may hold a write that was enqueued a second time under another version: do not serve it."""
         return key in self._suspects
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether the breaker keeps calls away from it."""
+        return self._breaker.is_open
+
     def run(self, call: Call) -> Any:
         """Run a script. Raises CacheDown; then the entries are in doubt, unless the breaker kept the call back."""
         self._ask_breaker()

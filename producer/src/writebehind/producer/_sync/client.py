@@ -16,9 +16,11 @@ from writebehind.shared.settings import Settings, load_settings
 from writebehind.shared.strategy import Direct
 
 from ..backends.threads import Runtime
-from ..direct_write import DirectTarget, Verb
+from ..direct_write import DirectTarget, DirectWrite, Verb
 from ..loader import Loader
+from ..measures import Watched, of_process
 from ..report import CloseReport
+from ..tracing import Call, span_of
 from ..write import Target, Write, check_add, check_delete, check_update
 from .cache import Cache
 from .direct import DirectClient
@@ -54,6 +56,7 @@ class Client:
         self._pid = 0
         self._state: Literal["new", "open", "closed"] = "new"
         self._undelivered: list[tuple[str, str, int, Exception]] = []
+        self._measures = of_process()
 
     @classmethod
     def open(
@@ -92,6 +95,8 @@ class Client:
         self._progress = Progress(
             self._rows, self._writer.outbox, self._runtime, self._settings.producer.timeout_s
         )
+        self._watched = Watched(self._writer.outbox, {"write_behind": self._cache, "direct": self._direct.cache})
+        self._measures.watch(self._watched)
         self._state = "open"
         return self
 
@@ -115,6 +120,7 @@ class Client:
         self._direct.close()
         self._cache.close()
         self._rows.close()
+        self._measures.unwatch(self._watched)
         for entity, key, version, failure in self._undelivered:
             log.error(
                 "not delivered at close: %s version %d (key of %d characters): %s", entity, version, len(key), failure
@@ -222,18 +228,13 @@ class Client:
         """
         if (direct := self._directly(entity, connection)) is not None:
             checked = [self._direct.checked(direct, "update", key, patch) for key, patch in patches]
-            return self._direct.write(direct, checked, timeout_s, connection) if checked else []
+            return self._write_direct(direct, checked, timeout_s, connection) if checked else []
         target = self._target(entity)
         size_max = self._size_max
         writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
         if not writes:
             return []
-        self._writer.carry_out(
-            target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
-        )
-        failures = {
-            index: failure for index, write in enumerate(writes) if (failure := self._failure(write, wait)) is not None
-        }
+        failures = self._carry_out(target, writes, wait, timeout_s)
         if not failures:
             return [self._receipt(write) for write in writes]
         receipts = {index: self._receipt(write) for index, write in enumerate(writes) if index not in failures}
@@ -323,16 +324,40 @@ class Client:
         connection: Connection | None,
     ) -> Receipt:
         write = self._direct.checked(target, verb, key, patch)
-        return (self._direct.write(target, [write], timeout_s, connection))[0]
+        return (self._write_direct(target, [write], timeout_s, connection))[0]
+
+    def _write_direct(
+        self,
+        target: DirectTarget,
+        writes: list[DirectWrite],
+        timeout_s: float | None,
+        connection: Connection | None,
+    ) -> list[Receipt]:
+        done = "acknowledged" if connection is None else "uncommitted"
+        with Call(self._measures, target.name, len(writes), done):
+            return self._direct.write(target, writes, timeout_s, connection)
 
     def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> Receipt:
-        self._writer.carry_out(
-            target, [write], wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
-        )
-        failure = self._failure(write, wait)
-        if failure is not None:
-            raise failure
+        failures = self._carry_out(target, [write], wait, timeout_s)
+        if failures:
+            raise failures[0]
         return self._receipt(write)
+
+    def _carry_out(
+        self, target: Target, writes: Sequence[Write], wait: Wait, timeout_s: float | None
+    ) -> dict[int, Exception]:
+        """Gives what failed, by index. Raises what nothing was touched for."""
+        with Call(self._measures, target.declaration.name, len(writes), wait, span_of(writes)) as call:
+            self._writer.carry_out(
+                target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+            )
+            failures = {
+                index: failure
+                for index, write in enumerate(writes)
+                if (failure := self._failure(write, wait)) is not None
+            }
+            call.failures = failures.values()
+        return failures
 
     def _failure(self, write: Write, wait: Wait) -> Exception | None:
         failure = write.outcome()
@@ -347,6 +372,7 @@ class Client:
         return Receipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
 
     def _failed_unattended(self, write: Write, failure: Exception) -> None:
+        self._measures.failed_late(write.target.declaration.name, failure)
         if self._state == "closed":
             self._undelivered.append((write.target.declaration.name, write.key_text, write.version, failure))
         if self._on_delivery_failed is not None:

@@ -110,8 +110,8 @@ docs: $(STAMP) ## Build the documentation site into build/docs; ARGS="serve" sho
 demo: $(STAMP) ## Replay a year of real departures and compare every row; ARGS: --json, --keep
 	$(VENV)/bin/writebehind demo $(ARGS)
 
-.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery bench-strategies
-bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery bench-strategies ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
+.PHONY: bench bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery bench-strategies bench-telemetry
+bench: bench-flush bench-produce bench-latency bench-memory bench-poison bench-audit bench-recovery bench-strategies bench-telemetry ## Run all benchmarks; ARGS, as in ARGS=--quick, goes to each
 
 bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
@@ -137,6 +137,9 @@ bench-latency: $(STAMP) ## An acknowledged write beside a plain UPDATE and COMMI
 
 bench-memory: $(STAMP) ## Memory of producer and flusher over many messages
 	$(PY) -m tests.benchmarks.bench_memory $(ARGS)
+
+bench-telemetry: $(STAMP) ## Flusher and producer with telemetry against themselves without
+	$(PY) -m tests.benchmarks.bench_telemetry $(ARGS)
 
 bench-strategies: $(STAMP) ## Cache-aside and write-through against the bare calls they are made of
 	$(PY) -m tests.benchmarks.bench_strategies $(ARGS)

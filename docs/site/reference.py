@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry, generate_latest
 
 from writebehind.flusher import cli, triage
-from writebehind.shared import letter, telemetry
+from writebehind.shared import letter, telemetry, telemetry_producer
 from writebehind.shared.settings import PROTECTED_KAFKA_OPTIONS, Settings
 from writebehind.shared.settings_reference import SOURCES, variables
 
@@ -86,9 +86,9 @@ def _option(name: str) -> str:
 
 
 def _metrics() -> str:
-    """Every series of every list in `telemetry`."""
+    """Every series of every list in `telemetry` and `telemetry_producer`."""
     parts: list[str] = []
-    for name, group in vars(telemetry).items():
+    for name, group in (vars(telemetry_producer) | vars(telemetry)).items():
         if name.isupper() and isinstance(group, Sequence) and group and isinstance(group[0], telemetry.Series):
             rows = [
                 (
@@ -105,9 +105,31 @@ def _metrics() -> str:
     return "\n\n".join(parts)
 
 
-def _attribute_values() -> str:
-    rows = ((f"`{name}`", ", ".join(f"`{v}`" for v in sorted(values))) for name, values in telemetry.VALUES.items())
-    return _table(("attribute", "values"), rows)
+def _spans() -> str:
+    rows = [
+        (
+            f"`{span.name}`",
+            span.kind,
+            _plain(span.description) + "".join(f"<br>`{attribute}`" for attribute in span.attributes),
+        )
+        for span in telemetry.SPANS
+    ]
+    return _table(("span", "kind", "meaning, attributes"), rows)
+
+
+def _attributes() -> str:
+    """Raises KeyError when one has no meaning."""
+    lists = [s.attributes for s in (*telemetry_producer.PRODUCER, *telemetry.FLUSHER)]
+    used = {name for found in (*lists, *(span.attributes for span in telemetry.SPANS)) for name in found}
+    rows = (
+        (
+            f"`{name}`",
+            telemetry.ATTRIBUTES[name],
+            ", ".join(f"`{value}`" for value in sorted(telemetry.VALUES.get(name, ()))),
+        )
+        for name in sorted(used)
+    )
+    return _table(("attribute", "meaning", "values"), rows)
 
 
 def _prometheus_name(series: telemetry.Series) -> str:
@@ -122,7 +144,7 @@ def _prometheus_name(series: telemetry.Series) -> str:
         case "histogram":
             series.histogram(meter).record(1)
         case "gauge":
-            series.gauge(meter, lambda: [Observation(1)])
+            series.watch(meter, lambda: [Observation(1)])
     found = re.search(r"^# TYPE (\S+)", generate_latest(registry).decode(), re.MULTILINE)
     provider.shutdown()
     if found is None:
@@ -213,7 +235,8 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
     "protected_kafka_options": _protected_kafka_options,
     "commands": _commands,
     "metrics": _metrics,
-    "attribute_values": _attribute_values,
+    "spans": _spans,
+    "attributes": _attributes,
     "letter_headers": _letter_headers,
     "verdicts": _verdicts,
     "sqlstates": _sqlstates,

@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from writebehind.producer import AsyncClient
 
-from .bench_produce import _patch
+from .bench_produce import patch
 from .entities import FILL, BenchUpdate
 from .world import World, arguments, speaker, world
 
@@ -61,14 +61,14 @@ async def run(
     async with AsyncClient.open(servers.settings) as client:
 
         async def behind(number: int) -> object:
-            return await client.update(BenchUpdate, number % ROWS, **_patch(number))
+            return await client.update(BenchUpdate, number % ROWS, **patch(number))
 
         async def plain(number: int) -> object:
             async with pool.connection() as connection:  # leaving the block commits
                 return await connection.execute(
                     "UPDATE bench_update SET name = %(name)s, score = %(score)s, updated_at = %(updated_at)s "
                     "WHERE id = %(id)s",
-                    {**_patch(number), "id": number % ROWS},
+                    {**patch(number), "id": number % ROWS},
                 )
 
         for name, write in (("write_behind", behind), ("update_commit", plain)):

@@ -19,7 +19,7 @@ import psycopg
 
 from writebehind.producer import AsyncClient
 
-from .bench_produce import CHUNK, _patch
+from .bench_produce import CHUNK, patch
 from .entities import BenchHot
 from .world import World, arguments, speaker, world
 
@@ -55,7 +55,7 @@ async def run(servers: World, messages: int) -> tuple[list[tuple[int, int]], lis
     try:
         async with AsyncClient.open(servers.settings) as client:
             for start in range(0, messages, CHUNK):
-                patches = [((start + n) % KEYS, _patch(start + n)) for n in range(CHUNK)]
+                patches = [((start + n) % KEYS, patch(start + n)) for n in range(CHUNK)]
                 await client.update_many(BenchHot, patches)
                 if start % max(CHUNK, messages // SAMPLES // CHUNK * CHUNK) == 0:
                     ours.append((start, _rss(os.getpid())))

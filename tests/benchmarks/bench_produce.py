@@ -60,13 +60,13 @@ async def one_round(servers: World, writes: int) -> dict[str, float]:
     target = Target(declaration_of(BenchUpdate), servers.settings.kafka.topic_prefix, servers.settings.cache.prefix)
     found = {"script": bare_script(servers, target, writes), "produce": bare_produce(servers, target, writes)}
     async with AsyncClient.open(servers.settings) as client:
-        await client.update(BenchUpdate, 0, **_patch(0))
+        await client.update(BenchUpdate, 0, **patch(0))
         found["update_many"] = await update_many(client, writes)
         found["update"] = await update(client, writes // 2)
     return found
 
 
-def _patch(number: int) -> dict[str, Any]:
+def patch(number: int) -> dict[str, Any]:
     return {"name": f"name {number}", "score": number, "updated_at": NOW}
 
 
@@ -76,7 +76,7 @@ def bare_script(servers: World, target: Target, writes: int) -> float:
     calls = []
     for start in range(0, writes, CHUNK):
         group = [
-            check_update(target, number, _patch(number), size_max=1 << 20) for number in range(start, start + CHUNK)
+            check_update(target, number, patch(number), size_max=1 << 20) for number in range(start, start + CHUNK)
         ]
         keys, patches = [write.entry for write in group], [write.cache_patch for write in group]
         calls.append(target.scripts.write(keys, patches, seen=0, token="", lease_us=1))
@@ -92,7 +92,7 @@ def bare_script(servers: World, target: Target, writes: int) -> float:
 def bare_produce(servers: World, target: Target, writes: int) -> float:
     """Acknowledged records/s of `produce` with ready records."""
     producer = Producer(producer_config(servers.settings))
-    group = [check_update(target, number, _patch(number), size_max=1 << 20) for number in range(writes)]
+    group = [check_update(target, number, patch(number), size_max=1 << 20) for number in range(writes)]
     ready = [(write.record(), write.key_text.encode()) for write in group]
     done: list[None] = []
     began = time.perf_counter()
@@ -111,7 +111,7 @@ async def update_many(client: AsyncClient, writes: int) -> float:
 
     async def work() -> None:
         for start in chunks:
-            await client.update_many(BenchUpdate, [(number, _patch(number)) for number in range(start, start + CHUNK)])
+            await client.update_many(BenchUpdate, [(number, patch(number)) for number in range(start, start + CHUNK)])
 
     began = time.perf_counter()
     await asyncio.gather(*[work() for _ in range(CHUNKS_IN_FLIGHT)])
@@ -124,7 +124,7 @@ async def update(client: AsyncClient, writes: int) -> float:
 
     async def work() -> None:
         for number in numbers:
-            await client.update(BenchUpdate, number, **_patch(number))
+            await client.update(BenchUpdate, number, **patch(number))
 
     began = time.perf_counter()
     await asyncio.gather(*[work() for _ in range(TASKS)])

@@ -35,6 +35,10 @@ class BenchPoison(_Row, table="bench_poison", strategy=WriteBehind()):
     """Some records are refused."""
 
 
+class BenchTraced(_Row, table="bench_traced", strategy=WriteBehind()):
+    """Some records were written within a trace."""
+
+
 class BenchTally(Entity, table="bench_tally", strategy=WriteBehind()):
     """Each write adds one, so that a lost or a doubled one shows, and leaves a value that the newest write decides."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ from writebehind.shared.record import Codec
 from . import entities
 
 PARTITIONS = 4
+Headers = list[tuple[str, str | bytes | None]]
 FIRST_VERSION = 1_700_000_000_000_000
 
 
@@ -70,16 +72,21 @@ def create_topic(bootstrap_servers: str, topic: str) -> None:
         future.result()
 
 
-def prefill_kafka(load: Load, bootstrap_servers: str) -> None:
-    """Put the load's records on its topic."""
+def prefill_kafka(load: Load, bootstrap_servers: str, headers: Iterable[Headers | None] | None = None) -> None:
+    """Put the load's records on its topic, each with its headers."""
     codec, text = Codec(load.declaration), load.declaration.key_text
     records = (
         (codec.encode(row[1], row[2], row[4:5], list(enumerate(row[5:]))), text(row[4:5])) for row in load.rows()
     )
-    produce(bootstrap_servers, load.topic, records)
+    produce(bootstrap_servers, load.topic, records, headers)
 
 
-def produce(bootstrap_servers: str, topic: str, records: Iterable[tuple[bytes, str]]) -> None:
+def produce(
+    bootstrap_servers: str,
+    topic: str,
+    records: Iterable[tuple[bytes, str]],
+    headers: Iterable[Headers | None] | None = None,
+) -> None:
     """Put records, each a value and a key's text, on a topic, and wait until the broker has them."""
     producer = Producer(
         {
@@ -89,10 +96,10 @@ def produce(bootstrap_servers: str, topic: str, records: Iterable[tuple[bytes, s
             "linger.ms": 20,
         }
     )
-    for value, key_text in records:
+    for (value, key_text), found in zip(records, headers or itertools.repeat(None), strict=False):
         while True:
             try:
-                producer.produce(topic, value, key_text.encode())
+                producer.produce(topic, value, key_text.encode(), headers=found)
                 break
             except BufferError:
                 producer.poll(0.1)

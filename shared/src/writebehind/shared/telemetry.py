@@ -47,6 +47,37 @@ VALUES = {
     BREAKER: frozenset({"write_behind", "direct"}),
 }
 
+ATTRIBUTES = {
+    SYSTEM: "the broker's kind",
+    DESTINATION: "topic",
+    PARTITION: "partition of the topic",
+    OPERATION: "what is done with the messages",
+    OPERATION_TYPE: "the same, of spans",
+    ERROR: "what failed: a SQLSTATE, librdkafka's name of an error, or an exception's class; absent when nothing did",
+    DB_SYSTEM: "the database's kind",
+    DB_COLLECTION: "table",
+    DB_OPERATION: "statement",
+    ENTITY: "name of the entity",
+    CLASS: "who or what is waited for: nobody, somebody who mends a table or a privilege, or the broker",
+    CAUSE: "what is stopped: an entity whose table or privilege somebody has to mend, or a partition with a gap",
+    REASON: "why records were skipped",
+    OUTCOME: "what the caller was told: `uncommitted` is written in the caller's own transaction, `refused` breaks a "
+    "rule, `not_applied` may be tried again",
+    BREAKER: "of which entities: those that are written behind, or those whose rows the caller writes",
+    BATCH_COUNT: "messages of a batch",
+    GROUP: "consumer group",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SpanName:
+    """A span: its name, where braces stand for a topic or a table, its kind and all attributes it may have."""
+
+    name: str
+    kind: Literal["producer", "consumer", "client"]
+    description: str
+    attributes: tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -204,4 +235,25 @@ FLUSHER: Sequence[Series] = (
     STOPS,
     STOPPED,
     RETRIES,
+)
+
+SPANS: Sequence[SpanName] = (
+    SpanName(
+        "send {topic}",
+        "producer",
+        "a call that writes behind, until it returns",
+        (SYSTEM, OPERATION, OPERATION_TYPE, DESTINATION, BATCH_COUNT, ERROR),
+    ),
+    SpanName(
+        "process {topic}",
+        "consumer",
+        "a batch of a flusher, from its first record to its commit, linked to the calls that wrote its records",
+        (SYSTEM, OPERATION, OPERATION_TYPE, DESTINATION, BATCH_COUNT, GROUP, ERROR),
+    ),
+    SpanName(
+        "MERGE {table}",
+        "client",
+        "one attempt to write a batch, a transaction",
+        (DB_SYSTEM, DB_OPERATION, DB_COLLECTION, ERROR),
+    ),
 )

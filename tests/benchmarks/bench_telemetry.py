@@ -1,0 +1,155 @@
+"""What telemetry costs: `make bench-telemetry`.
+
+Flusher and producer as processes of their own, without and with telemetry in turn, on the same servers. With it means:
+all metrics and traces go by OTLP to a collector, once a second; of the requests in which the service writes one in a
+hundred is sampled, and the records of those carry their trace. Each ratio is throughput with / without, the median of
+pairs that stand side by side; the `cpu` ones are CPU time without / with, which a busy machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from writebehind.embedded import Stack
+from writebehind.flusher.migrate import migrate
+from writebehind.shared import telemetry
+from writebehind.shared.registry import load as load_entities
+from writebehind.shared.settings import load_settings
+
+from . import raw
+from .bench_flush import overrides
+from .entities import BenchTraced
+from .flusher_process import DEADLINE_S, ROOT, flush, reset_progress
+from .load import Headers, Load, create_topic, loads, prefill_cache, prefill_kafka
+from .world import arguments, speaker
+
+SAMPLED = 0.01
+OFF = {"OTEL_SDK_DISABLED": "true"}
+Cost = tuple[float, float]  # per second, and CPU seconds of one
+
+
+def main() -> int:
+    args = arguments(
+        __doc__,
+        records=(int, 300_000, "records per flush"),
+        writes=(int, 60_000, "writes per measurement of the producer"),
+        rounds=(int, 7, "pairs of runs, without and with; medians are reported"),
+    )
+    if args.quick:
+        args.records, args.writes, args.rounds = 30_000, 5_000, 1
+    with Stack(kafka_jit="full") as stack, collector() as endpoint:
+        bench = Bench(stack, endpoint, args.records, args.writes, speaker(args))
+        flushed = pairs(args.rounds, bench.flush)
+        many = pairs(args.rounds, bench.update_many)
+        single = pairs(args.rounds, bench.update)
+    found = {"flush": ratios(flushed), "update_many": ratios(many), "update": ratios(single)}
+    result = {
+        "flush_ratio": found["flush"][0],
+        "produce_ratio": min(found["update_many"][0], found["update"][0]),
+        "update_many_ratio": found["update_many"][0],
+        "update_ratio": found["update"][0],
+        "flush_cpu_ratio": found["flush"][1],
+        "update_many_cpu_ratio": found["update_many"][1],
+        "update_cpu_ratio": found["update"][1],
+    }
+    print(json.dumps({name: round(ratio, 3) for name, ratio in result.items()}))
+    return 0
+
+
+def pairs(rounds: int, measure: Callable[[bool], Cost]) -> list[tuple[Cost, Cost]]:
+    """Without and with telemetry, one after the other; who goes first changes."""
+    found = []
+    for number in range(rounds):
+        first = measure(number % 2 == 1)
+        second = measure(number % 2 == 0)
+        found.append((first, second) if number % 2 == 0 else (second, first))
+    return found
+
+
+def ratios(found: list[tuple[Cost, Cost]]) -> Cost:
+    """Medians of throughput with / without, and of CPU time without / with."""
+    rate = statistics.median(on[0] / off[0] for off, on in found)
+    return rate, statistics.median(off[1] / on[1] for off, on in found)
+
+
+class Bench:
+    """Servers with two equal loads; the records of one of them carry traces."""
+
+    def __init__(self, stack: Stack, endpoint: str, records: int, writes: int, say: Callable[[str], None]) -> None:
+        self._env, self._url = stack.env(), stack.postgres.url
+        self._on = {
+            "OTEL_METRICS_EXPORTER": "otlp",
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_BSP_SCHEDULE_DELAY": "1000",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        }
+        self._writes = writes
+        self._say = say
+        plain = next(load for load in loads(records) if load.name == "update")
+        self._loads = {False: plain, True: replace(plain, name="traced", cls=BenchTraced)}
+        for load in self._loads.values():
+            create_topic(stack.kafka.bootstrap_servers, load.topic)
+            raw.prepare_table(load, self._url)
+        migrate(load_settings(**overrides(self._env)), load_entities(["tests.benchmarks.entities"]))
+        for traced, load in self._loads.items():
+            say(f"prefilling {load.name}: {records:,} records")
+            prefill_kafka(load, stack.kafka.bootstrap_servers, traces() if traced else None)
+            prefill_cache(load, stack.valkey.url)
+
+    def flush(self, on: bool) -> Cost:  # which of the two, as of the others here
+        load: Load = self._loads[on]
+        raw.prepare_table(load, self._url)
+        reset_progress(load, self._url)
+        run = flush(load, {**self._env, **(self._on if on else OFF)}, self._url)
+        return self._told("flush", on, run.records_per_s, run.cpu_us_per_record / 1e6)
+
+    def update_many(self, on: bool) -> Cost:
+        return self._produce("update_many", on)
+
+    def update(self, on: bool) -> Cost:
+        return self._produce("update", on)
+
+    def _produce(self, call: str, on: bool) -> Cost:
+        command = [sys.executable, "-m", "tests.benchmarks.telemetry_process", call, str(self._writes)]
+        command += ["--telemetry", str(SAMPLED)] if on else []
+        env = {**os.environ, **self._env, "WRITEBEHIND_CACHE__TIMEOUT_S": "5", **(self._on if on else {})}
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_S)
+        return self._told(call, on, *json.loads(done.stdout))
+
+    def _told(self, what: str, on: bool, per_s: float, cpu_s: float) -> Cost:
+        self._say(f"{what} {'with' if on else 'without'} telemetry: {per_s:,.0f}/s, {cpu_s * 1e6:.2f} µs CPU each")
+        return per_s, cpu_s
+
+
+def traces() -> Iterator[Headers | None]:
+    """The headers of records one after the other, some of which were written within a sampled span."""
+    chance = random.Random(20130101)
+    for _ in itertools.count():
+        ids = f"{chance.getrandbits(128) | 1:032x}-{chance.getrandbits(64) | 1:016x}"
+        yield [(telemetry.TRACEPARENT, f"00-{ids}-01".encode())] if chance.random() < SAMPLED else None
+
+
+@contextmanager
+def collector() -> Iterator[str]:
+    """A process that takes whatever is posted to it. Gives its address."""
+    command = [sys.executable, "-m", "tests.benchmarks.telemetry_collector"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

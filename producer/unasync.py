@@ -25,6 +25,7 @@ REPLACEMENTS = [
     (r"\baclose\b", "close"),
     (r"\bredis\.asyncio\b", "redis"),
     (r"\bbackends\.aio\b", "backends.threads"),
+    (r"\bbackends\.aio_line\b", "backends.threads_line"),
     (r"\bpsycopg\.AsyncConnection\b", "psycopg.Connection"),
     (r"\bAsyncConnectionPool\b", "ConnectionPool"),
     (r"\bAwaitable, ", ""),

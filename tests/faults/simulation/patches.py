@@ -12,6 +12,7 @@ from unittest import mock
 from writebehind.flusher import app, claims, database, letterbox, loop, preflight, rows, settle, watchdog
 from writebehind.producer._sync import cache as producer_cache
 from writebehind.producer._sync import writer as producer_writer
+from writebehind.producer.backends import threads_line
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.settings import Settings
 from writebehind.shared.statement import Statements
@@ -98,11 +99,8 @@ def installed(stage: Stage) -> Iterator[None]:
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},
             settle: {"connect": redis, "PATIENCE_S": 0.0, "time": clock},
-            producer_cache: {
-                "CachePool": mock.Mock(),
-                "Redis": SimpleNamespace(from_pool=redis),
-                "time": clock,
-            },
+            producer_cache: {"time": clock},
+            threads_line: {"BlockingConnectionPool": mock.Mock(), "Redis": SimpleNamespace(from_pool=redis)},
             producer_writer: {"Outbox": outbox, "time": clock, "sleep": stage.sleep},
         }.items():
             for name, replacement in replacements.items():

@@ -130,7 +130,9 @@ class CacheSettings(_Part):
     connect_timeout_s: float = Field(0.5, gt=0, description="longest connection attempt, in seconds")
     breaker_failures: int = Field(5, ge=1, description="failures in a row that open the circuit breaker")
     breaker_open_s: float = Field(1.0, gt=0, description="how long an open breaker leaves the cache alone, in seconds")
-    connections_max: int = Field(16, ge=1, description="connections per client")
+    connections_max: int = Field(
+        16, ge=1, description="connections of a synchronous client; an asynchronous one shares one"
+    )
     lease_s: float = Field(2.0, gt=0, description="how long a reader may take to fill an entry, in seconds")
     budget_s: float = Field(
         0.05,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
@@ -43,20 +42,19 @@ class AsyncDirectCache(AsyncCache):
 
     def __init__(self, settings: CacheSettings, life_s: float) -> None:
         tight = {"timeout_s": settings.budget_s, "connect_timeout_s": settings.budget_s, "breaker_failures": 1}
-        super().__init__(settings.model_copy(update=tight), self._connected)
+        super().__init__(settings.model_copy(update=tight))
         self._life_us = int(life_s * 1e6)
         self._doubt_s = settings.breaker_open_s + CATCH_UP_S
-        self._lost, self._lost_at = False, 0.0  # whether since the last answer, and when
+        self._lost = 0  # connections, as far as an answer has come since
         self._doubted_until = 0.0
-        self._connected_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
-        self._intents: Combiner[_Step] = Combiner(self._intend, KEYS_PER_CALL)
-        self._finishes: Combiner[_Step] = Combiner(self._finish, KEYS_PER_CALL)
+        self._intents: Combiner[_Step] = Combiner(self._intend, KEYS_PER_CALL, at_once=True)
+        self._finishes: Combiner[_Step] = Combiner(self._finish, KEYS_PER_CALL, at_once=True)
 
     async def run(self, call: Call) -> Any:
         """Run a script. Raises CacheDown."""
         self._ask_breaker()
         try:
-            reply = await self._evaluate(call)
+            reply = await self._line.run(call)
         except (RedisError, OSError) as error:
             self._failed(error)
             raise CacheDown(in_doubt=True) from error
@@ -64,8 +62,8 @@ class AsyncDirectCache(AsyncCache):
             self._breaker.withdrawn()
             raise
         self._breaker.succeeded()
-        if self._lost:
-            self._lost, self._doubted_until = False, time.monotonic() + self._doubt_s
+        if self._lost != self._line.lost:
+            self._lost, self._doubted_until = self._line.lost, time.monotonic() + self._doubt_s
         return reply
 
     async def look(self, call: Call) -> Any:
@@ -96,18 +94,3 @@ class AsyncDirectCache(AsyncCache):
 
     async def _finish(self, steps: Sequence[_Step]) -> None:
         await self.run(direct.finish([s.entry for s in steps], [s.argument for s in steps]))
-
-    async def _connected(self, connection: Any) -> None:
-        """A connection that was lost while nobody used it tells of an outage too, if of none that is known already."""
-        await connection.on_connect()
-        if self._connected_at.get(connection, -1.0) >= self._lost_at:
-            self._outage()
-        self._connected_at[connection] = time.monotonic()
-
-    def _failed(self, error: Exception) -> None:
-        super()._failed(error)
-        self._outage()
-
-    def _outage(self) -> None:
-        if not self._lost:
-            self._lost, self._lost_at = True, time.monotonic()

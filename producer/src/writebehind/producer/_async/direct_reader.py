@@ -104,7 +104,7 @@ class AsyncDirectReader:
             async def look(waiting: Sequence[_Read]) -> None:
                 await self._ask(target, waiting)
 
-            combiner = self._looks[target.name] = Combiner(look, KEYS_PER_CALL)
+            combiner = self._looks[target.name] = Combiner(look, KEYS_PER_CALL, at_once=True)
         for start in range(0, len(reads), KEYS_PER_CALL):
             await combiner.submit(reads[start : start + KEYS_PER_CALL])
 

@@ -147,7 +147,7 @@ class AsyncLoads:
             async def ask(waiting: Sequence[_Look]) -> None:
                 await self._ask(loader, waiting)
 
-            combiner = self._looks.setdefault(loader.name, Combiner(ask, KEYS_PER_CALL))
+            combiner = self._looks.setdefault(loader.name, Combiner(ask, KEYS_PER_CALL, at_once=True))
         await combiner.submit([look])
 
     async def _ask(self, loader: Loader, looks: Sequence[_Look]) -> None:

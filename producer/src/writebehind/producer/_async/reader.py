@@ -47,7 +47,7 @@ class AsyncReader:
         self._lease_us = int(settings.cache.lease_s * 1e6)
         self._cache = cache
         self._rows = rows
-        self._combiner: Combiner[Read] = Combiner(self._fetch, KEYS_PER_CALL)
+        self._combiner: Combiner[Read] = Combiner(self._fetch, KEYS_PER_CALL, at_once=True)
 
     async def get_many(self, target: Target, keys: Sequence[tuple[Any, ...]]) -> list[Entity | None]:
         """One entity or None per key, in order. Raises DatabaseDown when the cache alone cannot tell."""

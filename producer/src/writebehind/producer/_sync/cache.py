@@ -5,25 +5,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from redis import Redis
-from redis.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.exceptions import RedisError
 
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
-from ..backends.threads import CachePool
+from ..backends.threads_line import CacheLine
 from ..breaker import Breaker
 
 log = logging.getLogger("writebehind.producer")
 
-POOL_WAIT_S = 10.0  # longest wait for a connection that others use
 SUSPECTS_MAX = 100_000  # entries in doubt that are remembered; beyond that the audit finds them
 
 
@@ -39,23 +34,10 @@ class CacheDown(Exception):
 
 
 class Cache:
-    """A connection pool that never sends a command twice, because scripts count, and a breaker in front of it."""
+    """Scripts and reads, with a breaker in front of them."""
 
-    def __init__(self, settings: CacheSettings, on_connect: Callable[[Any], Any] | None = None) -> None:
-        # A pool that waits: running out of connections is our doing, and must not look like a cache that is down.
-        pool = CachePool.from_url(
-            settings.url.get_secret_value(),
-            timeout=POOL_WAIT_S,
-            socket_timeout=settings.timeout_s,
-            socket_connect_timeout=settings.connect_timeout_s,
-            max_connections=settings.connections_max,
-            retry=Retry(NoBackoff(), 0),
-            client_name="writebehind-producer",
-            redis_connect_func=on_connect,
-            # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        self._client = Redis.from_pool(pool)
+    def __init__(self, settings: CacheSettings) -> None:
+        self._line = CacheLine(settings)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_open_s)
         self._suspects: dict[str, None] = {}
 
@@ -73,7 +55,7 @@ class Cache:
         self._ask_breaker()
         try:
             self._forget_suspects()
-            reply = self._evaluate(call)
+            reply = self._line.run(call)
         except (RedisError, OSError) as error:
             self._failed(error)
             for key in call.keys[: SUSPECTS_MAX - len(self._suspects)]:
@@ -90,10 +72,7 @@ class Cache:
         self._ask_breaker()
         try:
             self._forget_suspects()
-            with self._client.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    _ = pipeline.hgetall(key)  # queued, not awaited
-                replies = pipeline.execute()
+            hashes = self._line.hashes(keys)
         except (RedisError, OSError) as error:
             self._failed(error)
             raise CacheDown(in_doubt=False) from error
@@ -101,12 +80,12 @@ class Cache:
             self._breaker.withdrawn()
             raise
         self._breaker.succeeded()
-        return [{name.decode(): value.decode() for name, value in reply.items()} for reply in replies]
+        return hashes
 
     def check_policy(self) -> None:
         """Refuse a cache that may evict entries whose writes are still pending. Raises ConfigurationError."""
         try:
-            policy = (self._client.config_get("maxmemory-policy")).get("maxmemory-policy")
+            policy = self._line.policy()
         except (RedisError, OSError):
             return  # down, or CONFIG is not allowed here: `writebehind check` tells
         if policy is not None and policy.startswith("allkeys"):
@@ -116,7 +95,7 @@ class Cache:
             )
 
     def close(self) -> None:
-        self._client.close()
+        self._line.close()
 
     def _ask_breaker(self) -> None:
         if not self._breaker.allows(time.monotonic()):
@@ -129,12 +108,6 @@ class Cache:
     def _forget_suspects(self) -> None:
         while self._suspects:
             keys = list(self._suspects)[:1000]
-            self._client.unlink(*keys)
+            self._line.unlink(keys)
             for key in keys:
                 self._suspects.pop(key, None)
-
-    def _evaluate(self, call: Call) -> Any:
-        try:
-            return self._client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-        except NoScriptError:
-            return self._client.eval(call.script.text, len(call.keys), *call.keys, *call.args)

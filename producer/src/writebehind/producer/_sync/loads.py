@@ -148,7 +148,7 @@ class Loads:
             def ask(waiting: Sequence[_Look]) -> None:
                 self._ask(loader, waiting)
 
-            combiner = self._looks.setdefault(loader.name, Combiner(ask, KEYS_PER_CALL))
+            combiner = self._looks.setdefault(loader.name, Combiner(ask, KEYS_PER_CALL, at_once=True))
         combiner.submit([look])
 
     def _ask(self, loader: Loader, looks: Sequence[_Look]) -> None:

@@ -48,7 +48,7 @@ class Reader:
         self._lease_us = int(settings.cache.lease_s * 1e6)
         self._cache = cache
         self._rows = rows
-        self._combiner: Combiner[Read] = Combiner(self._fetch, KEYS_PER_CALL)
+        self._combiner: Combiner[Read] = Combiner(self._fetch, KEYS_PER_CALL, at_once=True)
 
     def get_many(self, target: Target, keys: Sequence[tuple[Any, ...]]) -> list[Entity | None]:
         """One entity or None per key, in order. Raises DatabaseDown when the cache alone cannot tell."""

@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
-
 Item = TypeVar("Item")
 Limit = asyncio.Semaphore
 
@@ -66,20 +63,6 @@ class Group:
             self.signal.set()
 
 
-class CachePool(BlockingConnectionPool):
-    """Also notices that a connection was reset while nobody used it.
-
-    redis-py 8.1 looks for bytes and for the end of the stream, and a reset is neither: the next call would be lost on
-    it, long after the cache was back, and a write that the cache misses is not read back until it is flushed.
-    """
-
-    async def ensure_connection(self, connection: AbstractConnection) -> None:
-        reader = connection._reader  # pyright: ignore[reportPrivateUsage]  # nothing public tells of a reset
-        if reader is not None and reader.exception() is not None:
-            await connection.disconnect()
-        await super().ensure_connection(connection)
-
-
 class Runtime:
     """The event loop a client was opened on."""
 
@@ -126,22 +109,37 @@ class Combiner(Generic[Item]):
     is under way
     goes into the next.
 
-    The calls run in a task of their own: a caller that is cancelled leaves nobody else the wrong reply.
+    The calls run in a task of their own: a caller that is cancelled leaves nobody else the wrong reply. With `at_once`
+    a call that need not wait runs in its caller's task, for calls that may be cancelled half-way.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], Awaitable[None]], items_max: int) -> None:
+    def __init__(self, run: Callable[[Sequence[Item]], Awaitable[None]], items_max: int, at_once: bool = False) -> None:
         self._run = run
         self._items_max = items_max
+        self._at_once = at_once
         self._waiting: list[tuple[Sequence[Item], asyncio.Future[None]]] = []
+        self._busy = False
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, items: Sequence[Item]) -> None:
         """Returns when `run` was done with these items; raises what it raised."""
+        if self._at_once and not self._busy:
+            self._busy = True
+            try:
+                await self._run(items)
+            finally:
+                self._next()
+            return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, done))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain())
+        if not self._busy:
+            self._next()
         await done
+
+    def _next(self) -> None:
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self._task = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -158,13 +156,13 @@ class Combiner(Generic[Item]):
                     if not done.done():  # else its caller was cancelled
                         done.set_exception(error)
                 if isinstance(error, asyncio.CancelledError):
-                    self._task = None
+                    self._busy = False
                     raise
             else:
                 for _, done in group:
                     if not done.done():
                         done.set_result(None)
-        self._task = None
+        self._busy = False
 
 
 def later(seconds: float, function: Callable[[], None]) -> asyncio.TimerHandle:

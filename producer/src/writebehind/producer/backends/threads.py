@@ -8,10 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
-from redis import BlockingConnectionPool
-
-CachePool = BlockingConnectionPool  # it asks the socket itself, which knows of a reset
-
 Item = TypeVar("Item")
 Limit = threading.BoundedSemaphore
 
@@ -96,7 +92,12 @@ class Combiner(Generic[Item]):
     all who came meanwhile; when its own request is done, the next one leads.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], None], items_max: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], None],
+        items_max: int,
+        at_once: bool = True,  # noqa: ARG002  # a thread that need not wait never does
+    ) -> None:
         self._run = run
         self._items_max = items_max
         self._waiting: list[_Request[Item]] = []

@@ -9,12 +9,28 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.faults import checkers, checkers_cache, checkers_life
+from tests.faults import checkers, checkers_cache, checkers_fresh, checkers_life
+from tests.faults.auditing import PLANT
 from tests.faults.checkers import Violation
+from tests.faults.checkers_audit import Finding, check_audit
 from tests.faults.checkers_cache import Window
 from tests.faults.checkers_life import DeadLetter
-from tests.faults.entities import ENTITIES, Account, Appeal, Counter, Graded, Profile, Register, Session, Unit, Visitor
-from tests.faults.histories import History, Op, Outcome, Values
+from tests.faults.crew import AUDITOR, MORTAL
+from tests.faults.entities import (
+    ENTITIES,
+    Account,
+    Appeal,
+    Aside,
+    Counter,
+    Graded,
+    Profile,
+    Register,
+    Session,
+    Through,
+    Unit,
+    Visitor,
+)
+from tests.faults.histories import History, Op, Outcome, Read, Values
 from tests.faults.replays import REPLAY
 from tests.faults.world import PARTITIONS, World
 from writebehind.producer import AsyncClient, Entity
@@ -33,6 +49,8 @@ OF_WORKLOAD: Final[Mapping[str, type[Entity]]] = {
     "poison": Graded,
     "coherence": Session,
     "appeals": Appeal,
+    "aside": Aside,
+    "through": Through,
 }
 _KEYS_PER_CALL: Final = 1000
 
@@ -44,11 +62,12 @@ class State:
     rows: dict[type[Entity], Rows]
     cached: dict[type[Entity], dict[int, Values | None]]
     letters: list[DeadLetter] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def gather(world: World, keys: Mapping[type[Entity], Sequence[int]]) -> State:
     """Read everything. `keys`: those whose cache is compared."""
-    return State(_rows(world), asyncio.run(_cached(world, keys)), _letters(world))
+    return State(_rows(world), asyncio.run(_cached(world, keys)), _letters(world), findings(world))
 
 
 def _rows(world: World) -> dict[type[Entity], Rows]:
@@ -72,6 +91,20 @@ async def _cached(world: World, keys: Mapping[type[Entity], Sequence[int]]) -> d
                 shown |= {key: row.model_dump(exclude={"id"}) for key, row in rows.items()}
             found[cls] = shown
     return found
+
+
+def findings(world: World) -> list[Finding]:
+    """What audits found, drift or not."""
+    workloads = {declaration_of(cls).name: name for name, cls in OF_WORKLOAD.items()}
+    query = (
+        "SELECT run, entity, key, verdict, concat_ws(' ', fields, 'entry', entry_version, 'row', row_version, repair,"
+        " found_at) FROM writebehind.audit_finding"
+    )
+    with world.connect() as connection:
+        return [
+            Finding(run, workloads[entity], int(key), verdict, what)
+            for run, entity, key, verdict, what in connection.execute(query)
+        ]
 
 
 def _letters(world: World) -> list[DeadLetter]:
@@ -119,6 +152,7 @@ def check(histories: Mapping[str, Sequence[History]], state: State, windows: Seq
     """All checkers over all workloads."""
     samples = [sample for history in histories.get("poller", ()) for sample in history.samples]
     found: list[Violation] = []
+    suspicious: dict[str, set[int]] = {}
     for name, cls in OF_WORKLOAD.items():
         ops = _merged(histories.get(name, ()))
         rows = state.rows[cls]
@@ -136,15 +170,37 @@ def check(histories: Mapping[str, Sequence[History]], state: State, windows: Seq
         elif name == "poison":
             found += checkers_life.check_letters(name, ops, state.letters)
             found += checkers.check_register(name, [op for op in ops if op.values["mark"] >= 0], rows, ["mark"])
+        elif name in MORTAL:
+            continue
         else:
             fields = [column.name for column in declaration_of(cls).fields]
             found += checkers.check_register(name, ops, rows, fields)
-        uncertain = {op.key for op in ops if op.outcome is Outcome.UNKNOWN}
-        found += checkers_cache.check_cache(name, state.cached.get(cls, {}), rows, uncertain)
+        suspicious[name] = {op.key for op in ops if op.outcome is not Outcome.OK}
+        found += checkers_cache.check_cache(name, state.cached.get(cls, {}), rows)
+    found += check_direct(histories, state, windows)
     found += checkers.check_versions("register", samples)
-    reads = [read for history in histories.get("coherence", ()) for read in history.reads]
-    found += checkers_cache.check_reads("coherence", _merged(histories.get("coherence", ())), reads, "step", windows)
+    ops, reads = _merged(histories.get("coherence", ())), _reads(histories, "coherence")
+    found += checkers_cache.check_reads("coherence", ops, reads, "step", windows)
+    edits = {op.key for history in histories.get(AUDITOR, ()) for op in history.ops if op.kind == PLANT}
+    found += check_audit(state.findings, suspicious | {"coherence": suspicious["coherence"] | edits})
     return found
+
+
+def check_direct(
+    histories: Mapping[str, Sequence[History]], state: State, windows: Sequence[Window]
+) -> list[Violation]:
+    """The checkers of what services write themselves."""
+    found: list[Violation] = []
+    for name in MORTAL:
+        cls, ops = OF_WORKLOAD[name], _merged(histories.get(name, ()))
+        found += checkers_fresh.check_direct(name, ops, state.rows[cls])
+        found += checkers_fresh.check_fresh(name, ops, _reads(histories, name), "label", windows=windows)
+        found += checkers_cache.check_cache(name, state.cached.get(cls, {}), state.rows[cls])
+    return found
+
+
+def _reads(histories: Mapping[str, Sequence[History]], name: str) -> list[Read]:
+    return [read for history in histories.get(name, ()) for read in history.reads]
 
 
 def _merged(histories: Sequence[History]) -> list[Op]:

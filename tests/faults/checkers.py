@@ -24,6 +24,7 @@ class Fault(StrEnum):
     REGRESSED = "regressed"  # P3: something older than an acknowledged write won
     PHANTOM = "phantom"  # P4 to P7: there, and nobody wrote it: refused, half of a write, a letter too many
     STALE = "stale"  # P4: a read older than the reader's own write, or a cache that is not its row
+    FALSE_ALARM = "false_alarm"  # P8: an audit reports drift that is none
 
 
 @dataclass(frozen=True, slots=True)

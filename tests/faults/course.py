@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Final
 import psycopg
 import redis
 
-from tests.faults import after, checkers, histories
-from tests.faults.crew import CREW, Crew
+from tests.faults import after, checkers
+from tests.faults.auditing import audit_until_clean
+from tests.faults.checkers_audit import CALM
+from tests.faults.crew import CREW
 from tests.faults.faults import inject
 from tests.faults.fleet import STOP_TIMEOUT_S
-from tests.faults.histories import History, Outcome
+from tests.faults.histories import Outcome
 from tests.faults.recreated import recreated
 from tests.faults.replays import replay_until_closed
 from tests.faults.report import Result
@@ -32,6 +33,7 @@ START_TIMEOUT_S: Final = 60.0
 QUIET_TIMEOUT_S: Final = 45.0  # until everything is flushed, once nobody writes any more
 LEAST: Final = {"faults carried out": 20, "writes acknowledged": 100_000}
 REPLAY_TIMEOUT_S: Final = 60.0
+AUDIT_TIMEOUT_S: Final = 60.0
 SETTLE_S: Final = 4.0  # until the cache has heard of it
 GAP_MIN_S: Final = 1.0  # between two faults, when the plan is late
 LATE: Final = 1.25  # a plan that takes so much longer than it should is cut short
@@ -64,7 +66,7 @@ class Course:
         self._supervisor = supervisor
         self._say = say
         self._timeline = Timeline(stage.world)
-        self._crew = Crew(supervisor, stage.world, options.folder)
+        self._crew = stage.crew
         self._problems: list[str] = []
 
     def run(self, planned: Sequence[Planned]) -> Result:
@@ -80,6 +82,7 @@ class Course:
         self._problems += self._crew.stop()
         self._quiet()
         self._problems += replay_until_closed(self._stage.world, REPLAY_TIMEOUT_S)
+        self._problems += audit_until_clean(self._stage.world, AUDIT_TIMEOUT_S)
         self._stop()
         result = Result(
             self._options.seed, began, self._timeline.incidents, self._timeline.points, exits=self._stage.fleet.exits
@@ -165,13 +168,14 @@ class Course:
         self._problems += self._stage.broken
 
     def _check(self, result: Result) -> None:
-        found = self._histories()
+        found = self._crew.told()
         result.count(found)
         state = after.gather(self._stage.world, after.compared_keys(found))
         now = time.monotonic()
         windows = [one.window(now) for one in self._timeline.incidents if one.planned.variant.cache]
         result.violations = after.check(found, state, windows)
         result.letters = len(state.letters)
+        result.drift = sum(finding.verdict not in CALM for finding in state.findings)
         if not result.reads:
             self._problems.append("no read was ever answered")
         for name, of_name in found.items():
@@ -183,12 +187,6 @@ class Course:
         if self._options.whole:
             self._problems += _too_little(result)
         result.problems = self._problems
-
-    def _histories(self) -> dict[str, list[History]]:
-        found: defaultdict[str, list[History]] = defaultdict(list)
-        for member, path in self._crew.histories.items():
-            found[member.name].append(histories.read_file(path))
-        return dict(found)
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s

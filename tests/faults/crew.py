@@ -5,15 +5,20 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tests.faults import histories
+from tests.faults.histories import History
 from tests.faults.world import ROOT, World, process_environment
 from writebehind.embedded.supervisor import Supervisor
 
 POLLER: Final = "poller"
+AUDITOR: Final = "auditor"
+START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.1
 
@@ -40,38 +45,68 @@ CREW: Final = (
     Member("poison", 0, 15.0),
     Member("coherence", 0, 15.0),
     Member("appeals", 0, 15.0),
+    # What is told apart by index begins at 1: the lowest keys are everybody's.
+    Member("aside", 1, 40.0),
+    Member("aside", 2, 40.0),
+    Member("through", 1, 40.0),
+    Member("through", 2, 40.0),
+    Member(AUDITOR, 0, 0.0),
     Member(POLLER, 0, 10.0),
 )
+#: Workloads whose processes are killed. The others tell the whole story of a key, and must live to its end.
+MORTAL: Final = ("aside", "through")
+_NEXT_INDEX: Final = 10  # a process that takes the place of one that was killed has this much more
 
 
 class Crew:
     """Started together, stopped together."""
 
-    def __init__(self, supervisor: Supervisor, world: World, folder: Path) -> None:
+    def __init__(self, supervisor: Supervisor, world: World, folder: Path, *, bug: str = "") -> None:
         self._supervisor = supervisor
         self._world = world
         self._folder = folder
+        self._bug = bug
         self._pids: dict[Member, int] = {}
+        self._killed: list[Member] = []
+        self._seed, self._poison = 0, 0.0
 
     def start(self, members: Sequence[Member], *, seed: int, poison: float) -> None:
+        self._seed, self._poison = seed, poison
         for member in members:
-            options = {
-                "--seed": str(seed * 100 + len(self._pids)),
-                "--history": str(self.history(member)),
-                "--index": str(member.index),
-                "--rate": str(member.rate),
-                "--poison": str(poison),
-            }
-            command = [sys.executable, "-m", "tests.faults.workload", member.name]
-            self._pids[member] = self._supervisor.spawn(
-                [*command, *[part for option in options.items() for part in option]],
-                folder=ROOT,
-                log=self._folder / f"{member.name}-{member.index}.log",
-                # The poller is no service: it looks at the tables whatever happens to those.
-                environment=process_environment(
-                    self._world.env if member.name == POLLER else self._world.producers_env
-                ),
-            )
+            self._start(member)
+
+    def _start(self, member: Member) -> None:
+        options = {
+            "--seed": str(self._seed * 100 + len(self.histories)),
+            "--history": str(self.history(member)),
+            "--index": str(member.index),
+            "--rate": str(member.rate),
+            "--poison": str(self._poison),
+            "--bug": self._bug,
+        }
+        command = [sys.executable, "-m", "tests.faults.workload", member.name]
+        self._pids[member] = self._supervisor.spawn(
+            [*command, *[part for option in options.items() for part in option]],
+            folder=ROOT,
+            log=self._folder / f"{member.name}-{member.index}.log",
+            # The poller is no service: it looks at the tables whatever happens to those.
+            environment=process_environment(self._world.env if member.name == POLLER else self._world.producers_env),
+        )
+
+    def kill(self, number: int) -> tuple[Member, Callable[[], None]]:
+        """`kill -9` one of those that may be killed; gives what starts another one in its place, and waits for it."""
+        mortal = [member for member in self._pids if member.name in MORTAL]
+        member = mortal[number % len(mortal)]
+        self._supervisor.signal(self._pids.pop(member), signal.SIGKILL, tree=True)
+        self._killed.append(member)
+        return member, lambda: self._start_and_wait(replace(member, index=member.index + _NEXT_INDEX))
+
+    def _start_and_wait(self, member: Member) -> None:
+        """Until it can be asked to stop."""
+        self._start(member)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.history(member).exists() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
     def history(self, member: Member) -> Path:
         return self._folder / f"{member.name}-{member.index}.ndjson"
@@ -79,7 +114,14 @@ class Crew:
     @property
     def histories(self) -> dict[Member, Path]:
         """The files of those that were started."""
-        return {member: self.history(member) for member in self._pids}
+        return {member: self.history(member) for member in [*self._killed, *self._pids]}
+
+    def told(self) -> dict[str, list[History]]:
+        """What they told, by workload."""
+        found: defaultdict[str, list[History]] = defaultdict(list)
+        for member, path in self.histories.items():
+            found[member.name].append(histories.read_file(path))
+        return dict(found)
 
     def ended(self) -> list[str]:
         """Who ended although nobody asked it to."""

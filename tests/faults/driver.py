@@ -18,6 +18,7 @@ from writebehind.producer import (
     InvalidWrite,
     NotApplied,
     PartlyFailed,
+    Refused,
     Unknown,
 )
 
@@ -28,14 +29,24 @@ _AFTER_FAILURE_S: Final = 0.2
 class Driver:
     """A client, its history, and the signal to stop. `index` tells processes of one workload apart."""
 
-    def __init__(self, client: AsyncClient, history: Writer, *, seed: int, index: int, rate: float, poison: float):
+    def __init__(
+        self,
+        client: AsyncClient,
+        history: Writer,
+        stopping: asyncio.Event,
+        *,
+        seed: int,
+        index: int,
+        rate: float,
+        poison: float,
+    ) -> None:
         self.client = client
         self.history = history
         self.random = random.Random(seed)
         self.index = index
         self.rate = rate
         self.poison = poison
-        self.stopping = asyncio.Event()
+        self.stopping = stopping
         self._values = index * 10**12
 
     def value(self) -> int:
@@ -60,6 +71,11 @@ class Driver:
     async def add(self, kind: str, entity: type[Entity], key: int, deltas: Values, *, noted: Values) -> Outcome:
         """One increment."""
         return await self._one(kind, key, noted, self.client.add(entity, key, timeout_s=CALL_TIMEOUT_S, **deltas))
+
+    async def create(self, kind: str, entity: type[Entity], key: int, fields: Values) -> Outcome:
+        """A row of a direct entity. Refused when there is one, after a call whose outcome was unknown."""
+        call = self.client.create(entity, key, timeout_s=CALL_TIMEOUT_S, **fields)
+        return await self._one(kind, key, fields, call, may_be_refused=True)
 
     async def delete(self, entity: type[Entity], key: int) -> Outcome:
         """One delete."""
@@ -90,12 +106,12 @@ class Driver:
             return
         self.history.read(key, None if found is None else {field: getattr(found, field)}, began)
 
-    async def _one(self, kind: str, key: int, noted: Values, call: Any) -> Outcome:
+    async def _one(self, kind: str, key: int, noted: Values, call: Any, *, may_be_refused: bool = False) -> Outcome:
         number = self.history.invoke(kind, [(key, noted)])
         try:
             receipt: AsyncReceipt = await call
         except Exception as error:  # noqa: BLE001  # each is noted, and those outside the contract fail the run
-            outcome = self._failed(error)
+            outcome = (Outcome.FAIL, None) if may_be_refused and isinstance(error, Refused) else self._failed(error)
             self.history.end(number, [outcome], error=type(error).__name__)
             await asyncio.sleep(_AFTER_FAILURE_S)
             return outcome[0]
@@ -116,6 +132,6 @@ def _outcome(receipt: object, error: Exception | None) -> tuple[Outcome, int | N
     """What a caller has to make of an answer."""
     if isinstance(receipt, AsyncReceipt):
         return Outcome.OK, receipt.version
-    if isinstance(error, NotApplied | InvalidWrite):
+    if isinstance(error, NotApplied | InvalidWrite | Refused):
         return Outcome.FAIL, None
     return Outcome.UNKNOWN, error.version if isinstance(error, Unknown) else None

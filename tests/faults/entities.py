@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Final
 
-from writebehind.shared.entity import Entity, Key, Numeric, Sum, WriteBehind
+from writebehind.shared.entity import CacheAside, Entity, Key, Numeric, Sum, WriteBehind, WriteThrough
 
 MODULE: Final = "tests.faults.entities"
 #: A ledger has one base-8 digit per increment: 0 is a lost one, 1 is right, more is a doubled one. With 300 decimal
@@ -80,15 +80,47 @@ class Appeal(Entity, table="fault_appeals", strategy=WriteBehind(flush_delay_s=0
 
 
 class Session(Entity, table="fault_sessions", strategy=WriteBehind(flush_delay_s=0.1)):
-    """W8: read by its own writer after each write."""
+    """W8: read by its own writer after each write. W12: the note is nobody's but the intruder's, who edits rows."""
 
     id: Annotated[int, Key]
     step: int | None = None
+    note: int | None = None
+
+
+class Aside(Entity, table="fault_asides", strategy=CacheAside(ttl_s=3600)):
+    """W9: read from the cache, written in the database. Registers, ledgers as in W3, and rows that come and go."""
+
+    id: Annotated[int, Key]
+    label: int | None = None
+    visits: Annotated[int, Sum] = 0
+    hits: Annotated[int, Sum] = 0
+    ledger: Annotated[Decimal, Sum, Numeric(LEDGER_DIGITS)] = Decimal(0)
+
+
+class Through(Entity, table="fault_throughs", strategy=WriteThrough(ttl_s=3600)):
+    """W10: the same, written to the cache as well."""
+
+    id: Annotated[int, Key]
+    label: int | None = None
+    visits: Annotated[int, Sum] = 0
+    hits: Annotated[int, Sum] = 0
+    ledger: Annotated[Decimal, Sum, Numeric(LEDGER_DIGITS)] = Decimal(0)
 
 
 ENTITIES: Final[tuple[type[Entity], ...]] = (
     *(Unit, Register, Counter, Account, Profile),
-    *(Visitor, Graded, Appeal, Session),
+    *(Visitor, Graded, Appeal, Session, Aside, Through),
+)
+REGISTERS: Final = 20  # rows of each direct entity that are there from the start
+#: Makes the tables of the direct entities what they are at the start.
+FRESH: Final = (
+    "TRUNCATE fault_asides, fault_throughs",
+    f"INSERT INTO fault_asides (id) SELECT generate_series(0, {REGISTERS - 1})",
+    f"INSERT INTO fault_throughs (id) SELECT generate_series(0, {REGISTERS - 1})",
+)
+_DIRECT: Final = (
+    "label bigint, visits bigint NOT NULL DEFAULT 0, hits bigint NOT NULL DEFAULT 0,"
+    f" ledger numeric({LEDGER_DIGITS}) NOT NULL DEFAULT 0"
 )
 
 DDL: Final = (
@@ -113,5 +145,8 @@ DDL: Final = (
         "CREATE TABLE fault_appeals (id bigint PRIMARY KEY, label bigint, permit bigint REFERENCES fault_permits,"
         f" hits bigint NOT NULL DEFAULT 0, ledger numeric({LEDGER_DIGITS}) NOT NULL DEFAULT 0, versions bigint[])"
     ),
-    "CREATE TABLE fault_sessions (id bigint PRIMARY KEY, step bigint, versions bigint[])",
+    "CREATE TABLE fault_sessions (id bigint PRIMARY KEY, step bigint, note bigint, versions bigint[])",
+    f"CREATE TABLE fault_asides (id bigint PRIMARY KEY, {_DIRECT})",
+    f"CREATE TABLE fault_throughs (id bigint PRIMARY KEY, {_DIRECT}, version bigint)",
+    *FRESH,
 )

@@ -34,6 +34,14 @@ def kill(stage: Stage, planned: Planned) -> str:
     return ""
 
 
+def kill_writer(stage: Stage, planned: Planned) -> str:
+    """F1: one that writes rows itself, between cache, row and cache."""
+    member, start_another = stage.crew.kill(int(planned.variant.what))
+    stage.wait(_DOWN_S)
+    start_another()
+    return f"{member.name}-{member.index}"
+
+
 def kill_at_point(stage: Stage, planned: Planned) -> str:
     """F2: exactly there."""
     slot = stage.slot(planned)
@@ -135,6 +143,7 @@ _TERMINATE: Final[Mapping[str, Callable[[Stage, Slot], str]]] = {
 
 INJECTORS: Final[Mapping[tuple[str, str], Injector]] = {
     ("F1", "kill -9"): kill,
+    ("F1", "kill -9 of a writer"): kill_writer,
     ("F2", "kill -9 at a point"): kill_at_point,
     ("F3", "zombie"): zombie,
     ("F12", "joins and leaves"): join_and_leave,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults import chart
+from tests.faults.auditing import AUDIT, PLANT
 from tests.faults.checkers import Fault, Violation
 from tests.faults.fleet import Exit
 from tests.faults.histories import History, Outcome
@@ -17,6 +18,7 @@ from tests.faults.replays import REPLAY
 from tests.faults.timeline import Incident, Point
 
 NONE_PLANTED: Final = "-"
+NO_WRITES: Final = (REPLAY, AUDIT, PLANT)  # what else a history tells of
 SHOWN_MAX: Final = 30  # violations in the text; all are in the JSON
 
 
@@ -34,6 +36,8 @@ class Result:
     failed_reads: int = 0
     letters: int = 0
     replays: int = 0
+    audits: int = 0
+    drift: int = 0
     violations: list[Violation] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
@@ -45,8 +49,9 @@ class Result:
             self.reads += len(history.reads)
             self.failed_reads += history.failed_reads
             for op in history.ops:
-                if op.kind == REPLAY:
-                    self.replays += 1
+                self.replays += op.kind == REPLAY
+                self.audits += op.kind == AUDIT
+                if op.kind in NO_WRITES:
                     continue
                 self.outcomes[op.outcome] += 1
                 if op.outcome is Outcome.OK and op.ended is not None:
@@ -89,6 +94,8 @@ class Result:
             "reads without an answer": self.failed_reads,
             "dead letters": self.letters,
             "replays": self.replays,
+            "audits": self.audits,
+            "drift found": self.drift,
             "flushers that ended by themselves": len(self.exits),
             "problems": len(self.problems),
         }
@@ -103,7 +110,8 @@ def text(result: Result) -> Iterator[str]:
     yield (
         f"{result.outcomes[Outcome.OK]:,} writes acknowledged, {result.outcomes[Outcome.FAIL]:,} failed, "
         f"{result.outcomes[Outcome.UNKNOWN]:,} unknown; {result.reads:,} reads, {result.failed_reads:,} unanswered; "
-        f"{result.letters:,} dead letters; {result.replays:,} replays"
+        f"{result.letters:,} dead letters; {result.replays:,} replays; "
+        f"{result.audits:,} audits found {result.drift:,} differences"
     )
     for ended in result.exits:
         last = ended.log.splitlines()[-1:] or [""]

@@ -22,6 +22,7 @@ from typing import Final
 
 from tests.faults import report
 from tests.faults.course import Course, Options
+from tests.faults.crew import Crew
 from tests.faults.fleet import fleet
 from tests.faults.mount import mounted, move_table
 from tests.faults.report import Result
@@ -72,12 +73,16 @@ def main() -> int:
 
 
 def _planted() -> str:
-    """Whether the checkers find what is wrong: bugs planted into the simulation, as "caught/planted"."""
-    command = [sys.executable, "-m", "tests.faults.simulation.planted", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        return f"could not run: {done.stderr.strip().splitlines()[-1:]}"
-    return str(json.loads(done.stdout.splitlines()[-1])["planted_bugs_caught"])
+    """Whether the checkers find what is wrong: bugs planted into simulation and real runs, as "caught/planted"."""
+    caught = planted = 0
+    for module in ("simulation.planted", "hunt"):
+        command = [sys.executable, "-m", f"tests.faults.{module}", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1) or not done.stdout:
+            return f"{module} could not run: {done.stderr.strip().splitlines()[-1:]}"
+        of_module = json.loads(done.stdout.splitlines()[-1])["planted_bugs_caught"].split("/")
+        caught, planted = caught + int(of_module[0]), planted + int(of_module[1])
+    return f"{caught}/{planted}"
 
 
 def run(options: Options, planned: Sequence[Planned], say: Callable[[str], None]) -> Result:
@@ -86,7 +91,8 @@ def run(options: Options, planned: Sequence[Planned], say: Callable[[str], None]
         if mount is not None:
             move_table(servers, mount)
         with fleet(supervisor, servers, options.folder) as flushers:
-            course = Course(options, Stage(servers, flushers, mount), supervisor, say)
+            crew = Crew(supervisor, servers, options.folder)
+            course = Course(options, Stage(servers, flushers, crew, mount), supervisor, say)
             return course.run(planned)
 
 

@@ -59,6 +59,7 @@ class Planned:
 
 VARIANTS: Final = (
     Variant("F1", "kill -9"),
+    *[Variant("F1", "kill -9 of a writer", str(n)) for n in range(4)],
     *(Variant("F2", "kill -9 at a point", str(n), cache=True) for n in range(len(POINTS))),
     Variant("F3", "zombie", seconds=8.0),
     Variant("F4", "stopped", "postgres", 4.0),

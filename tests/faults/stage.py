@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.faults.crew import Crew
 from tests.faults.fleet import Fleet, Slot
 from tests.faults.mount import Mount
 from tests.faults.proxy import Proxy
@@ -25,10 +26,11 @@ class Missed(Exception):
 
 @dataclass
 class Stage:
-    """Servers and flushers. `stopping` ends a fault early; `broken`: promises that a fault itself saw broken."""
+    """What runs. `stopping` ends a fault early; `broken`: promises that a fault itself saw broken."""
 
     world: World
     fleet: Fleet
+    crew: Crew
     mount: Mount | None
     stopping: threading.Event = field(default_factory=threading.Event)
     broken: list[str] = field(default_factory=list)

@@ -20,7 +20,10 @@ _CACHE_MARGIN_S: Final = 3.0  # a circuit breaker keeps writes from the cache fo
 
 @dataclass(slots=True)
 class Incident:
-    """One fault as it went. Times are monotonic; `target` is the end of the logs when the fault was over."""
+    """One fault as it went. Times are monotonic; `target` is the end of the logs when the fault was over.
+
+    Recovered: what was in them by then is flushed, and the invalidations are carried out.
+    """
 
     planned: Planned
     began: float
@@ -37,7 +40,10 @@ class Incident:
         return None if self.ended is None or self.recovered is None else self.recovered - self.ended
 
     def window(self, now: float) -> Window:
-        """When a read may have gone to a row that lags."""
+        """When a read may have gone to a row that lags, or to an entry whose invalidation waits in Kafka.
+
+        The margin is longer than a client that was cut off goes around the cache, or does not believe it.
+        """
         return Window(self.began, (self.recovered or now) + _CACHE_MARGIN_S)
 
 
@@ -112,7 +118,7 @@ class Timeline:
         # Ends first: what is flushed is then never compared with an end that it has passed meanwhile.
         asked = time.monotonic()
         ends = self.world.ends(consumer)
-        flushed = self.world.flushed(connection)
+        flushed = self.world.flushed(connection) | self.world.invalidated(consumer)
         now = time.monotonic()
         self.points.append(Point(now, sum(flushed.values()), sum(ends.values())))
         for incident in self.pending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,6 +25,7 @@ from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings, load_settings
+from writebehind.shared.strategy import WriteBehind
 
 Place = tuple[str, int]  # topic, partition
 
@@ -38,8 +39,10 @@ SETTINGS: Final = {
     "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",  # the least a broker allows
     "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "1",
     "WRITEBEHIND_PRODUCER__TIMEOUT_S": "5",
+    "WRITEBEHIND_PRODUCER__DELIVERY_TIMEOUT_S": "15",  # an audit waits for it before it calls a record lost
     # A machine that is busy must not look like a cache that is down: reads may lag then, and no fault would explain it.
     "WRITEBEHIND_CACHE__TIMEOUT_S": "1",
+    "WRITEBEHIND_CACHE__BUDGET_S": "1",
 }
 POSTGRES: Final = {
     "max_connections": "60",  # so that it takes little to exhaust them
@@ -55,10 +58,10 @@ class World:
         self.env = {**stack.env(), **SETTINGS}
         self.producers = producers  # what is between services and each server, by the server's setting
         self.settings = load(self.env)
-        self.topics = {
-            naming.topic(self.settings.kafka.topic_prefix, declaration_of(cls).name): cls for cls in ENTITIES
-        }
-        self.places: list[Place] = [(topic, number) for topic in self.topics for number in range(PARTITIONS)]
+        prefix, declared = self.settings.kafka.topic_prefix, [declaration_of(cls) for cls in ENTITIES]
+        topics = [naming.topic(prefix, one.name) for one in declared if isinstance(one.strategy, WriteBehind)]
+        self._invalidations: list[Place] = [(naming.invalidations_topic(prefix), n) for n in range(PARTITIONS)]
+        self.places: list[Place] = [(topic, n) for topic in topics for n in range(PARTITIONS)] + self._invalidations
 
     def prepare(self) -> None:
         """Create tables, bookkeeping and topics."""
@@ -90,8 +93,15 @@ class World:
         )
 
     def consumer(self) -> Consumer:
-        """A consumer in no group's way, to look at logs."""
-        return Consumer({"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "faults", "log_level": 0})
+        """To look at logs, and at how far the invalidations are carried out; it joins no group and commits nothing."""
+        return Consumer(
+            {
+                "bootstrap.servers": self.stack.bootstrap_servers,
+                "group.id": f"{self.settings.flusher.group}-invalidations",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
 
     def ends(self, consumer: Consumer) -> dict[Place, int]:
         """The end of every partition's log. Raises KafkaException while the broker is down.
@@ -100,18 +110,18 @@ class World:
         meanwhile (librdkafka#2588), so a thread asks and is left behind. Not the admin client's list_offsets(): after
         a broker was suspended or restarted it goes on with leaders that it remembers (FENCED_LEADER_EPOCH).
         """
-        answer: Future[dict[Place, int]] = Future()
+        return _patiently(
+            lambda: {place: consumer.get_watermark_offsets(TopicPartition(*place), 2.0)[1] for place in self.places}
+        )
 
-        def ask() -> None:
-            try:
-                found = {place: consumer.get_watermark_offsets(TopicPartition(*place), 2.0)[1] for place in self.places}
-            except Exception as error:  # noqa: BLE001  # raised to who waits for the answer
-                answer.set_exception(error)
-            else:
-                answer.set_result(found)
+    def invalidated(self, consumer: Consumer) -> dict[Place, int]:
+        """How far invalidations are carried out. Raises as `ends` does."""
 
-        Thread(target=ask, name="ends", daemon=True).start()
-        return answer.result(ENDS_TIMEOUT_S)
+        def ask() -> dict[Place, int]:
+            found = consumer.committed([TopicPartition(*place) for place in self._invalidations], 2.0)
+            return {(one.topic, one.partition): max(0, one.offset) for one in found}
+
+        return _patiently(ask)
 
     def flushed(self, connection: psycopg.Connection[Any]) -> dict[Place, int]:
         """How far every partition is flushed."""
@@ -125,6 +135,22 @@ class World:
     @property
     def cache_port(self) -> int:
         return _port(self.stack.cache_url)
+
+
+def _patiently(ask: Callable[[], dict[Place, int]]) -> dict[Place, int]:
+    """What a thread is told that may hang. Raises TimeoutError."""
+    answer: Future[dict[Place, int]] = Future()
+
+    def run() -> None:
+        try:
+            found = ask()
+        except Exception as error:  # noqa: BLE001  # raised to who waits for the answer
+            answer.set_exception(error)
+        else:
+            answer.set_result(found)
+
+    Thread(target=run, name="asks", daemon=True).start()
+    return answer.result(ENDS_TIMEOUT_S)
 
 
 @contextmanager

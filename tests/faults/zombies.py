@@ -26,13 +26,14 @@ from typing import Any, Final
 import psycopg
 from confluent_kafka import Consumer
 
-from tests.faults import after, checkers, histories, ownership
+from tests.faults import after, checkers, ownership
+from tests.faults.auditing import audit_until_clean
 from tests.faults.checkers import Fault
 from tests.faults.checkers_owners import Findings, check_owners
 from tests.faults.crew import Crew, Member
 from tests.faults.entities import Counter, Register
 from tests.faults.fleet import Slot
-from tests.faults.histories import History, Outcome
+from tests.faults.histories import Outcome
 from tests.faults.proxy import Proxy
 from tests.faults.run import REPORTS
 from tests.faults.wire import Postgres
@@ -47,6 +48,7 @@ ENTITIES: Final = tuple(f"{cls.__module__}:{cls.__name__}" for cls in (Counter, 
 #: The broker tells of a change in the group when it hears from a member: often, so that a cycle is mostly the session.
 BEATS: Final = {"WRITEBEHIND_KAFKA__OPTIONS": '{"heartbeat.interval.ms": "500"}'}
 SETTLE_S: Final = 4.0  # until the cache has heard of the last batch
+AUDIT_TIMEOUT_S: Final = 60.0
 SHOWN_MAX: Final = 10
 _FENCED: Final = "ERROR:  fenced: "
 
@@ -109,6 +111,7 @@ def run(cycles: int, seed: int, folder: Path, say: Callable[[str], None], *, unf
         turns.wait(lambda: _lag(servers, consumer, connection) == 0, "everything to be flushed")
         consumer.close()
         time.sleep(SETTLE_S)
+        outcomes.problems += audit_until_clean(servers, AUDIT_TIMEOUT_S)
         outcomes.problems += turns.problems + [
             f"flusher {slot.number} ended with {code} {took_s:.1f} s after SIGTERM"
             for slot in (first, second)
@@ -126,9 +129,7 @@ def _lag(servers: World, consumer: Consumer, connection: psycopg.Connection[Any]
 
 def _judge(outcomes: Outcomes, servers: World, crew: Crew, connection: psycopg.Connection[Any]) -> None:
     """Compare the tables with what the writers were told, and every row's writer with its owner."""
-    found: dict[str, list[History]] = {}
-    for member, path in crew.histories.items():
-        found.setdefault(member.name, []).append(histories.read_file(path))
+    found = crew.told()
     violations = after.check(found, after.gather(servers, after.compared_keys(found)), [])
     outcomes.faults = Count(violation.fault for violation in violations)
     outcomes.owners = check_owners(ownership.notes(connection))

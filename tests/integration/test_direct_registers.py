@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.faults.checkers_cache import check_fresh
+from tests.faults.checkers_fresh import check_fresh
 from tests.faults.histories import Op, Outcome, Read
 from tests.integration.direct_world import Aside, Strict, Through, direct_world
 from tests.integration.producer_world import World

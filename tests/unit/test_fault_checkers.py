@@ -17,6 +17,7 @@ from tests.faults.checkers import (
     check_versions,
     never_succeeded,
 )
+from tests.faults.checkers_audit import Finding, check_audit
 from tests.faults.checkers_cache import Window, check_cache, check_reads
 from tests.faults.checkers_life import DeadLetter, check_churn, check_letters
 from tests.faults.histories import Op, Outcome, Read, Sample, read
@@ -222,11 +223,19 @@ def test_a_stale_read_counts_unless_the_cache_was_lost_between_the_write_and_the
     assert faults(check_reads("coherence", STEPS, reads, "step", [Window(3.0, 4.0)])) == [Fault.STALE]
 
 
-def test_a_cache_that_is_not_its_row_is_stale_unless_an_outcome_is_unknown() -> None:
+def test_a_cache_that_is_not_its_row_is_stale() -> None:
     cached = {1: {"step": 1}, 2: {"step": 1}, 3: None, 4: None}
     rows = {1: {"step": 1}, 2: {"step": 2}, 3: {"step": 3}}
-    found = check_cache("coherence", cached, rows, {3})
-    assert [(one.fault, one.key) for one in found] == [(Fault.STALE, 2)]
+    found = check_cache("coherence", cached, rows)
+    assert [(one.fault, one.key) for one in found] == [(Fault.STALE, 2), (Fault.STALE, 3)]
+
+
+def test_drift_that_nobody_caused_is_a_false_alarm() -> None:
+    findings = [
+        Finding(1, "coherence", key, verdict, "") for key, verdict in [(1, "differs"), (2, "stale"), (3, "unsettled")]
+    ]
+    found = check_audit(findings, {"coherence": {1}, "churn": {2}})
+    assert [(one.fault, one.key) for one in found] == [(Fault.FALSE_ALARM, 2)]
 
 
 def test_a_kind_of_write_that_never_succeeded() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from tests.faults.planting import Bug, planted
 from tests.faults.simulation.__main__ import main
-from tests.faults.simulation.bugs import BUGS, Bug
+from tests.faults.simulation.bugs import BUGS
 from tests.faults.simulation.checkers import check
 from tests.faults.simulation.patches import Stage, installed
 from tests.faults.simulation.plan import Plan, make
-from tests.faults.simulation.planted import hunt, planted
+from tests.faults.simulation.planted import hunt
 from tests.faults.simulation.run import carry_out
 from tests.faults.simulation.shrink import shrunk
 

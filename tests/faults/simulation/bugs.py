@@ -5,21 +5,10 @@ Most change the code that ships. Those of `simulation` change the model of a sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..planting import Bug
 
 FLUSHER, SHARED, PRODUCER = "writebehind.flusher.", "writebehind.shared.", "writebehind.producer."
 MODEL = "tests.faults.simulation."
-
-
-@dataclass(frozen=True)
-class Bug:
-    """`function` is the qualified name in `module` whose source has `right` exactly once."""
-
-    name: str
-    module: str
-    function: str
-    right: str
-    wrong: str
 
 
 BUGS = (

@@ -1,21 +1,14 @@
 """`python -m tests.faults.simulation.planted`: is each wrongness caught, by which checker, and at which seed?"""
 
 from __future__ import annotations
-import __future__
 
 import argparse
-import contextlib
-import importlib
-import inspect
 import json
 import sys
-import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-from unittest import mock
 
-from .bugs import BUGS, Bug
+from ..planting import Bug, planted
+from .bugs import BUGS
 from .checkers import check
 from .patches import Stage, installed
 from .plan import make
@@ -31,30 +24,6 @@ class Caught:
     seed: int
     checker: str
     what: str
-
-
-@contextlib.contextmanager
-def planted(bug: Bug) -> Iterator[None]:
-    """The code with the bug's line in the place of the right one."""
-    module = importlib.import_module(bug.module)
-    owner: Any = module
-    *classes, name = bug.function.split(".")
-    for part in classes:
-        owner = getattr(owner, part)
-    source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
-    if source.count(bug.right) != 1:
-        raise LookupError(f"{bug.name}: {bug.function} has the line {source.count(bug.right)} times: {bug.right}")
-    code = compile(
-        source.replace(bug.right, bug.wrong),
-        bug.module,
-        "exec",
-        __future__.annotations.compiler_flag,
-        dont_inherit=True,
-    )
-    made: dict[str, Any] = {}
-    exec(code, module.__dict__, made)  # noqa: S102  # our own source, one line of it changed
-    with mock.patch.object(owner, name, made[name]):
-        yield
 
 
 def hunt(stage: Stage, bug: Bug, seeds_max: int = SEEDS_MAX) -> Caught | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from tests.faults.auditing import AUDIT, PLANT
+from tests.faults.crew import AUDITOR
 from tests.faults.driver import Driver
 from tests.faults.replays import REPLAY
-from tests.faults.workloads import appeals, keyed, rows
+from tests.faults.workloads import appeals, direct, keyed, rows
 
 WORKLOADS: Final[Mapping[str, Callable[[Driver], Awaitable[None]]]] = {
     "set": rows.unique_rows,  # W1
@@ -18,9 +20,12 @@ WORKLOADS: Final[Mapping[str, Callable[[Driver], Awaitable[None]]]] = {
     "churn": rows.churn,  # W6
     "poison": rows.poison,  # W7
     "coherence": keyed.coherence,  # W8
+    "aside": direct.aside,  # W9
+    "through": direct.through,  # W10
     "appeals": appeals.appeals,  # W11
 }
 
+DIRECT: Final = ("write", "make", "increment", "create", "put", "delete")
 #: What each one does; a run in which one of these never succeeded proves nothing.
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "set": ("set", "set many"),
@@ -31,5 +36,8 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "churn": ("put", "delete"),
     "poison": ("grade", "poison"),
     "coherence": ("step",),
+    "aside": DIRECT,
+    "through": DIRECT,
     "appeals": (*appeals.WRITES, REPLAY),
+    AUDITOR: (AUDIT, PLANT),
 }

@@ -38,15 +38,21 @@ OF_DIRECT: Final = (
         "no invalidation while the cache is away",
         "writebehind.producer._async.guard",
         "AsyncGuards._tell_flusher",
-        "await self._records.submit(records[start : start + RECORDS_PER_SEND])\n        return all(",
-        "pass\n        return True or all(",
+        "await self._records.submit(records[start : start + RECORDS_PER_SEND])",
+        "[setattr(record, 'sent', True) for record in records]",
     ),
 )
 
 #: Of audits.
 OF_AUDIT: Final = (
     Bug("repair without compare-and-set", _AUDIT + "repair", "SCRIPT", "if there ~= header then return false end", ""),
-    Bug("what is under way counts as lost", _AUDIT + "suspects", "look", "if flushed and arrived:", "if True:"),
+    Bug(
+        "what is under way counts as lost",
+        _AUDIT + "suspects",
+        "look",
+        "return Verdict.PENDING if waited else WAIT",
+        "return comparer.judge(after, row, flushed=True, letters=letters)",
+    ),
 )
 
 BUGS: Final = {bug.name: bug for bug in (*OF_DIRECT, *OF_AUDIT)}

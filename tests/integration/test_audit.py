@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.audit_drift import in_sync, plant_all
 from tests.integration.audit_world import (
     LIVE_KEYS,
@@ -22,6 +24,8 @@ from tests.integration.flusher_world import world
 from tests.integration.letters_world import letters
 from writebehind.embedded.isolation import Isolation
 from writebehind.flusher.audit.options import Repair
+from writebehind.flusher.audit.suspects import Ends
+from writebehind.flusher.audit.watermark import Watermark
 from writebehind.shared.bookkeeping import short_names
 
 (NOTE,) = short_names(["note"])
@@ -76,6 +80,30 @@ def test_repairs_set_right_what_is_still_as_it_was_seen(writebehind_isolated: Is
         assert (again.drift, again.entities["counter"]["verdicts"]["unsettled"]) == (0, 0)
         told = run(w, "whereis", "counter", str(lost[0]), "--json").json
         assert (told["audit"]["verdict"], told["audit"]["repair"]) == ("lost", "enqueued again")
+
+
+def test_a_write_that_went_around_the_cache_is_not_overwritten_by_a_lost_one_that_was_before_it(
+    writebehind_isolated: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is acknowledged after the audit has noted the ends of the log, and not in the row when the audit repairs."""
+    with world(writebehind_isolated, tmp_path, Counter) as w:
+        w.execute(f"INSERT INTO counters (id, note, versions) VALUES (1, 'old', '{{{OLD}}}')")
+        plant(w, Counter, 1, {"note": "lost"}, state="p", version=NEW, pending=1, parts=f" ={NOTE}")
+        note, noted = Watermark.ends, 0
+
+        def ends(self: Watermark, entity: str) -> Ends:
+            nonlocal noted
+            found, noted = note(self, entity), noted + 1
+            if noted == 2:  # the first time is a look whether there is a topic at all
+                w.put(Counter, 1, version=NEW + 1, note="newer")
+                w.send()
+            return found
+
+        monkeypatch.setattr(Watermark, "ends", ends)
+        assert audited(w, repair=Repair.AUTO, apply=True).entities["counter"]["repairs"] == {"enqueued again": 1}
+        w.flusher()
+        w.wait_flushed()
+        assert w.rows(Counter)[1,]["note"] == "newer"
 
 
 def test_a_lost_delete_is_rolled_back_or_rolled_forward(writebehind_isolated: Isolation, tmp_path: Path) -> None:

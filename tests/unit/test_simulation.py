@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.faults import bugs
 from tests.faults.planting import Bug, planted
 from tests.faults.simulation.__main__ import main
 from tests.faults.simulation.bugs import BUGS
@@ -44,7 +45,7 @@ def test_there_are_at_least_20_planted_bugs_of_which_most_change_what_ships() ->
     assert sum(bug.module.startswith("writebehind.") for bug in BUGS) >= 20
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+@pytest.mark.parametrize("bug", [*BUGS, *bugs.BUGS.values()], ids=lambda bug: bug.name)
 def test_a_planted_bug_changes_one_line_that_is_there(bug: Bug) -> None:
     with planted(bug):
         pass

@@ -1,6 +1,7 @@
 """Repairs: what is to be done about a finding, and doing it only while the entry is still what was seen.
 
-A lost write is enqueued again as any write is: under a new version, through the flusher's fold and guard.
+A lost write is enqueued again as it was, through the flusher's fold and guard: under its own version, so that a write
+which came after it and went around the cache stays, even while nobody can see it in the row yet.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ Work = tuple[Suspect, Finding]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do with one entry: the script's action, and for 'e' the patch to say again (or DELETE)."""
+    """What to do with one entry: the script's action, and for 'e' the patch (or DELETE) and its version."""
 
     action: str
     does: str
     patch: list[tuple[int, Any]] | str | None = None
+    version: int = 0
 
 
 def plan(mode: Repair, finding: Finding, entry: Cached, row: Any, comparer: Comparer) -> Step | None:
@@ -58,8 +60,18 @@ def plan(mode: Repair, finding: Finding, entry: Cached, row: Any, comparer: Comp
     if finding.verdict is Verdict.LOST and mode is not Repair.INVALIDATE:
         patch = comparer.lost_patch(entry, row)
         if patch is not None:
-            return Step("e", ENQUEUED, patch)
+            return Step("e", ENQUEUED, patch, _version(entry, patch, comparer))
     return None if mode is Repair.RE_ENQUEUE else Step("d", INVALIDATED)
+
+
+def _version(entry: Cached, patch: list[tuple[int, Any]] | str, comparer: Comparer) -> int:
+    """The version of a lost write; of fields that were written apart the oldest, which overwrites nothing newer."""
+    kept = entry.kept
+    if not isinstance(patch, list):
+        return kept.deleted_at or kept.version
+    positions = {position for position, _ in patch}
+    marks = [kept.marks.get(f.short, kept.version) for f in comparer.fields if f.column.position in positions]
+    return min(marks, default=kept.version)
 
 
 def request(declaration: Declaration, comparer: Comparer, entry: Cached, step: Step) -> list[Any]:
@@ -148,7 +160,7 @@ class Repairer:
             outcomes.append(step.does if reply and step else MOVED_ON)
             if reply and step is not None and step.action == "e":
                 patch = step.patch if isinstance(step.patch, list) else []
-                value = Codec(declaration).encode(reply[0], reply[1], work[index][0].key, patch)
+                value = Codec(declaration).encode(step.version, reply[0], work[index][0].key, patch)
                 records.append((place, work[index][1].key_text, value))
         for place in self._enqueue(declaration, records):
             outcomes[place] = FAILED

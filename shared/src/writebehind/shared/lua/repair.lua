@@ -7,8 +7,9 @@
 --          for 'e': marks are the ids of fields, sums {id, delta, ...}, and deleted says that a delete is enqueued
 --
 -- A lease is no part of what was seen: a reader who holds it finds it gone and fills nothing.
--- An entry whose writes are enqueued again has one pending write, under a new version, and is tainted: it is deleted when that
--- is flushed, so that the row is read again. Returns msgpack: per key {version, generation}, false for one that has moved on.
+-- An entry whose writes are enqueued again has one pending write and a new version, so that it is not repaired twice, and is
+-- tainted: it is deleted when that is flushed, so that the row is read again. Returns msgpack: per key {generation}, false for
+-- one that has moved on.
 local ttl_ms, repairs = ARGV[1], cmsgpack.unpack(ARGV[2])
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -34,7 +35,7 @@ local function enqueued(key, header, marks, sums, deleted)
   if deleted then changed = changed .. ' d' .. text(version) end
   call('HSET', key, '#', changed)
   call('PERSIST', key)
-  return {version, generation}
+  return {generation}
 end
 
 local function settled(key, header)
@@ -57,7 +58,7 @@ for at = 1, #KEYS do
     replies[at] = enqueued(key, header, repair[4], repair[5], repair[6])
   else
     if repair[1] == 's' then settled(key, header) else call('DEL', key) end
-    replies[at] = {0, 0}
+    replies[at] = {0}
   end
 end
 return cmsgpack.pack(replies)

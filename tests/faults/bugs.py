@@ -45,10 +45,16 @@ OF_DIRECT: Final = (
 
 #: Of audits.
 OF_AUDIT: Final = (
-    Bug("repair without compare-and-set", _AUDIT + "repair", "SCRIPT", "if there ~= header then return false end", ""),
+    Bug(
+        "repair without compare-and-set",
+        _AUDIT + "repair",
+        "SCRIPT",
+        "if not is_as_seen(key, header, repair[3]) then",
+        "if false then",
+    ),
     Bug(
         "what is under way counts as lost",
-        _AUDIT + "suspects",
+        _AUDIT + "job",
         "look",
         "return Verdict.PENDING if waited else WAIT",
         "return comparer.judge(after, row, flushed=True, letters=letters)",

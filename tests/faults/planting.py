@@ -49,7 +49,7 @@ def _function(bug: Bug, right: Any) -> Any:
     flag = __future__.annotations.compiler_flag
     code = compile(source, bug.module, "exec", flag, dont_inherit=True)
     made: dict[str, Any] = {}
-    exec(code, importlib.import_module(bug.module).__dict__, made)  # noqa: S102  # our own source, one line of it changed
+    exec(code, importlib.import_module(right.__module__).__dict__, made)  # noqa: S102  # our own source, one line of it changed
     return made[right.__name__]
 
 

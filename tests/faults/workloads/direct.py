@@ -42,15 +42,20 @@ async def _direct(driver: Driver, entity: Direct) -> None:
 
 async def _registers(driver: Driver, entity: Direct, _: int) -> None:
     while await driver.pause(weight=4):
-        key = driver.random.randrange(REGISTERS)
+        key = _register(driver)
         if await driver.update("write", entity, key, {"label": driver.value()}) is Outcome.OK:
             await driver.read(entity, key, "label")
+
+
+def _register(driver: Driver) -> int:
+    """The lowest one half of the time, so that writers of one row meet."""
+    return int(REGISTERS * driver.random.random() ** 4)
 
 
 async def _reads(driver: Driver, entity: Direct, _: int) -> None:
     """Also rows of another process; one that was killed leaves rows of which only the first are looked at."""
     while await driver.pause(weight=1 / READS_PER_WRITE):
-        key = driver.random.randrange(REGISTERS)
+        key = _register(driver)
         if driver.random.random() < 0.5:
             task = driver.random.randrange(TASKS)
             key = COMERS + driver.random.choice(FIRST_COMERS) * COMERS_EACH + task

@@ -12,8 +12,10 @@ ROOT = Path(__file__).parents[2]
 #: Files of the root that are pages under their own names.
 WHOLE = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 
-# A line `<!-- README: Heading -->` stands for a section of README; `<!-- README -->` for what is before the first one.
+# A line `<!-- README: Heading -->` stands for a section of README; `<!-- README -->` for what is before the first one;
+# `<!-- file: PATH -->` for a file, also within a code block.
 _INCLUDE = re.compile(r"^<!-- README(?:: (?P<heading>.+?))? -->$", re.MULTILINE)
+_FILE = re.compile(r"^<!-- file: (\S+) -->$", re.MULTILINE)
 _PICTURE = re.compile(r"^!\[(?P<alt>[^\]]+)\]\((?P<path>[^)]+\.svg)\)$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>[^)\s]+)\)")
 _FENCE = re.compile(r"^(```|~~~)")
@@ -31,7 +33,7 @@ def included(markdown: str, page: str, pages: Collection[str]) -> str:
         body = readme[heading or ""].strip()
         return relinked(f"## {heading}\n\n{body}" if heading else body, page, pages, shown=found)
 
-    return _INCLUDE.sub(text, markdown)
+    return _FILE.sub(lambda match: (ROOT / match[1]).read_text().strip(), _INCLUDE.sub(text, markdown))
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:

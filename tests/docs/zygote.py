@@ -22,7 +22,6 @@ from pathlib import Path
 PRELOADED = (
     "celery.bin.celery",
     "django.core.management",
-    "fastapi.testclient",
     "confluent_kafka.admin",
     "psycopg.types.json",
     "writebehind.producer",

@@ -72,8 +72,8 @@ BUGS = (
     Bug(
         "COMMIT's answer is not read",
         FLUSHER + "database",
-        "Writer._write",
-        'if committed.statusmessage != "COMMIT":',
+        "_check_committed",
+        'if answer.statusmessage != "COMMIT":',
         "if False:",
     ),
     Bug(
@@ -114,6 +114,13 @@ BUGS = (
     ),
     Bug(
         "skipped without a letter", FLUSHER + "attempt", "Attempts._post_letters", "batch.letters[batch.posted :]", "[]"
+    ),
+    Bug(
+        "skipped before the letter is safe",
+        FLUSHER + "attempt",
+        "Attempts._write_parts",
+        "self._post_letters(batch, HOLD_S)",
+        "pass",
     ),
     Bug(
         "no row for a letter",

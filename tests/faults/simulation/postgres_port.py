@@ -13,6 +13,8 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
+from writebehind.flusher.isolation import Refusal
+
 from . import statements
 from .database import Database, Transaction
 from .world import Process, World
@@ -182,18 +184,18 @@ class Connection:
 class TriesPort:
     """Parts of a batch that are tried in a transaction; what a pipeline leaves to the server is done here."""
 
-    def __init__(self, connection: Connection, blame: Callable[[BaseException], None]) -> None:
+    def __init__(self, connection: Connection, _written: object, blame: Callable[[BaseException], None]) -> None:
         self._connection = connection
         self._blame = blame
         self.count = self.statements = 0
 
-    def try_each(self, parts: Iterable[Callable[[], Sequence[tuple[bytes, Any]]]]) -> list[BaseException | None]:
+    def try_each(self, parts: Iterable[Callable[[], Sequence[tuple[bytes, Any]]]]) -> list[Refusal | None]:
         return [self._try(part()) for part in parts]
 
-    def roll_back(self) -> None:
-        self._connection.execute("ROLLBACK")
+    def end(self) -> None:
+        self._connection.execute("ROLLBACK TO attempt")
 
-    def _try(self, commands: Sequence[tuple[bytes, Any]]) -> BaseException | None:
+    def _try(self, commands: Sequence[tuple[bytes, Any]]) -> Refusal | None:
         self._connection.execute("ROLLBACK TO attempt")
         try:
             for statement, params in commands:
@@ -202,5 +204,5 @@ class TriesPort:
             self._connection.execute("SAVEPOINT attempt")
         except psycopg.Error as error:
             self._blame(error)
-            return error
+            return Refusal(error, 0)
         return None

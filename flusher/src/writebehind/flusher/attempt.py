@@ -18,13 +18,14 @@ from writebehind.shared.record import KEYS
 
 from .batch import Batch
 from .database import Writer
-from .letterbox import Draft, Letterbox, NotPosted, now, refused
+from .letterbox import POST_TIMEOUT_S, Draft, Letterbox, NotPosted, now, refused
 from .measures import Measures
 from .settle import Committed, Refused, Settler
 from .triage import Verdict
 
 log = logging.getLogger("writebehind.flusher")
 
+HOLD_S = 2.0  # longest wait for the broker with rows locked; the next attempt writes the letters before it locks any
 REMIND_S = 60.0  # how often trouble that lasts is reported again
 
 
@@ -72,37 +73,55 @@ class Attempts:
 
         Any other error is one that nobody understands, and is raised as it came.
         """
-        verdict = Verdict.POISON
-        while verdict is Verdict.POISON:
-            try:
-                if not self._same_topic(batch):
-                    return Verdict.FENCED
-                self._settler.heal()
-                self._post_letters(batch)
-                self._settle(batch, self._write(batch))
-            except Exception as error:  # noqa: BLE001  # what is not understood is raised again
-                verdict = self._judge(batch, error)
-            else:
-                return None
-        if not self._was_committed(batch):
+        try:
+            if not self._same_topic(batch):
+                return Verdict.FENCED
+            self._settler.heal()
+            self._post_letters(batch, POST_TIMEOUT_S)
+            self._settle(batch, self._write(batch))
+        except Exception as error:  # noqa: BLE001  # what is not understood is raised again
+            verdict = self._judge(batch, error)
+        else:
+            return None
+        if verdict is None or not self._was_committed(batch):
             return verdict
         # What there is to settle does not depend on the tombstones that the lost attempt was folded with.
         self._settle(batch, batch.folded or fold(self._declaration, batch.rows))
         return None
 
     def _write(self, batch: Batch) -> Folded:
+        if batch.folded is None:
+            self.prepare(batch)  # an attempt before this one has made letters of some records
         with self._measures.attempt(self._declaration):
             return self._writer.write(batch, self._settler.settled)
 
-    def _judge(self, batch: Batch, error: BaseException) -> Verdict:
-        """POISON: the records at fault became letters, so come again at once. FENCED: see whether it was committed."""
+    def _write_parts(self, batch: Batch) -> Folded:
+        """Write all of a refused batch but the records at fault, which become letters."""
+        batch.first_failed_at = batch.first_failed_at or now()
+        batch.attempts += 1
+        with self._measures.attempt(self._declaration):
+            errors = self._writer.write_parts(batch, self._settler.settled)
+            if errors:
+                batch.refuse(
+                    {
+                        index: refused(error, attempts=batch.attempts, first_failed_at=batch.first_failed_at)
+                        for index, error in errors.items()
+                    }
+                )
+                self._post_letters(batch, HOLD_S)
+            self._writer.commit_parts(batch)
+        return fold(self._declaration, batch.rows)
+
+    def _judge(self, batch: Batch, error: BaseException) -> Verdict | None:
+        """None: the data was at fault, and all the rest is committed. FENCED: see whether it was committed before."""
         verdict = self._writer.triage(batch, error)
         if verdict is Verdict.POISON:
             try:
-                self._writer.roll_back()
-                return self._refuse(batch)
+                self._settle(batch, self._write_parts(batch))
             except Exception as second:  # noqa: BLE001  # judged like the first
                 error, verdict = second, self._writer.triage(batch, second)
+            else:
+                return None
         self._writer.disconnect()
         if verdict in (Verdict.TRANSIENT, Verdict.SYSTEMIC):
             self._report(verdict, error)
@@ -111,28 +130,11 @@ class Attempts:
             raise error
         return verdict
 
-    def _refuse(self, batch: Batch) -> Verdict:
-        batch.first_failed_at = batch.first_failed_at or now()
-        batch.attempts += 1
-        errors = self._writer.refused(batch)
-        if not errors:
-            # Each record passes now: what it met (a row of somebody else's, say) is gone.
-            log.info("%s: a batch was refused, none of its records is", self._topic)
-            raise Again
-        batch.refuse(
-            {
-                index: refused(error, attempts=batch.attempts, first_failed_at=batch.first_failed_at)
-                for index, error in errors.items()
-            }
-        )
-        self.prepare(batch)
-        return Verdict.POISON
-
-    def _post_letters(self, batch: Batch) -> None:
+    def _post_letters(self, batch: Batch, timeout_s: float) -> None:
         drafts = batch.letters[batch.posted :]
         if not drafts:
             return
-        self._letterbox.post(self._declaration, self._topic, batch.topic_id, drafts, self._stopping)
+        self._letterbox.post(self._declaration, self._topic, batch.topic_id, drafts, self._stopping, timeout_s)
         batch.posted = len(batch.letters)
         reasons = Counter(draft.cause.sqlstate or draft.cause.exception.rpartition(".")[2] for draft in drafts)
         log.error(

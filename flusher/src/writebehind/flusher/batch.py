@@ -54,7 +54,6 @@ class Batch:
     streak: Streak = field(default_factory=Streak)
     attempts: int = 0  # how often it was refused, and since when
     first_failed_at: str = ""
-    searched: bool = False  # for the records at fault
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction
     packed: list[Packed] | None = None  # the folded rows, ready to send
     same_topic: Callable[[], bool] | None = None  # whether the records are of the topic that was claimed

@@ -18,7 +18,7 @@ from writebehind.shared.statement import Statements
 
 from . import watchdog
 from .batch import Batch, Settled, Span
-from .isolation import find_refused
+from .isolation import write_all_but_refused
 from .packed import Packed, PackedDumper, pack
 from .rows import Rows
 from .triage import NotCommitted, Verdict, triage
@@ -144,23 +144,30 @@ class Writer:
             if batch.letters:
                 self._record_letters(connection, batch)
             committed = connection.execute("COMMIT")
-        if committed.statusmessage != "COMMIT":
-            raise NotCommitted(f"COMMIT was answered with {committed.statusmessage}")
+        _check_committed(committed)
         return folded
 
     def triage(self, batch: Batch, error: BaseException) -> Verdict:
         """The verdict on an error of writing a batch."""
         return triage(error, self._key_indexes, repeats=batch.streak.add(error))
 
-    def refused(self, batch: Batch) -> dict[int, BaseException]:
-        """Which rows of a batch the database refuses, by index. Nothing is written; raises what is not their fault."""
+    def write_parts(self, batch: Batch, settled: Settled) -> dict[int, BaseException]:
+        """Write what the database takes of a batch that it refused as a whole, and leave the transaction open.
+
+        Returns the rows that are refused, by index; their letters must be safe before `commit_parts`. Raises what is
+        not their fault.
+        """
         connection = self._connected()
         with watchdog.guard(connection, self._stall_timeout_s):
-            return self._refused(connection, batch)
+            if connection.info.transaction_status is not TransactionStatus.IDLE:
+                connection.execute("ROLLBACK")
+            return self._write_parts(connection, batch, settled)
 
-    def _refused(self, connection: psycopg.Connection[Any], batch: Batch) -> dict[int, BaseException]:
+    def _write_parts(
+        self, connection: psycopg.Connection[Any], batch: Batch, settled: Settled
+    ) -> dict[int, BaseException]:
         connection.execute("BEGIN")
-        self._advance_progress(connection, batch, {})
+        self._advance_progress(connection, batch, settled)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
         # Planned for a table that is empty or small a try would scan it, with all that the tries before it left dead.
         connection.execute("SET LOCAL enable_seqscan = off")
@@ -171,16 +178,14 @@ class Writer:
             if triage(error, self._key_indexes, repeats=batch.streak.length) is not Verdict.POISON:
                 raise error
 
-        tries = Tries(connection, blame)
-        refused = find_refused(
+        tries = Tries(connection, self._rows.written, blame)
+        refused = write_all_but_refused(
             self.declaration,
             batch.rows,
             tombstones,
             lambda parts: tries.try_each(partial(self._rows.commands, part) for part in parts),
-            one_by_one=batch.searched,
         )
-        batch.searched = True
-        tries.roll_back()
+        tries.end()
         log.info(
             "%s: %d records of a batch are refused, found with %d tries (%d statements)",
             batch.topic,
@@ -189,6 +194,14 @@ class Writer:
             tries.statements,
         )
         return refused
+
+    def commit_parts(self, batch: Batch) -> None:
+        """Commit what `write_parts` wrote, and that the records which became letters since are skipped."""
+        connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            if batch.letters:
+                self._record_letters(connection, batch)
+            _check_committed(connection.execute("COMMIT"))
 
     def committed(self, batch: Batch) -> bool:
         """Whether every partition of the batch stands, under our epoch, exactly where the batch would have put it."""
@@ -212,14 +225,6 @@ class Writer:
         connection = self._connected()
         with watchdog.guard(connection, self._stall_timeout_s):
             return self._rows.select(connection, keys)
-
-    def roll_back(self) -> None:
-        """End the transaction of a batch that was refused. The connection is of use again; raises when it is not."""
-        connection = self._connection
-        spoilt = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
-        if connection is not None and connection.info.transaction_status in spoilt:
-            with watchdog.guard(connection, self._stall_timeout_s):
-                connection.execute("ROLLBACK")
 
     def disconnect(self) -> None:
         """Close the connection, which also rolls back what it had begun. The next write opens a new one."""
@@ -252,6 +257,11 @@ class Writer:
         params = [batch.topic, batch.topic_id, self.declaration.name, self._by, *pack(("int8", "int8"), columns)]
         # Not prepared: in the pipeline of a batch that is refused it is skipped, and psycopg would keep its name.
         connection.execute(self._skip, params, prepare=False)
+
+
+def _check_committed(answer: psycopg.Cursor[Any]) -> None:
+    if answer.statusmessage != "COMMIT":
+        raise NotCommitted(f"COMMIT was answered with {answer.statusmessage}")
 
 
 def _settled_offset(settled: Settled, span: Span) -> int | None:

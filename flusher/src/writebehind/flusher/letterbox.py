@@ -20,7 +20,7 @@ from writebehind.shared.statement import ROW_MISSING
 from .topics import LETTER_EXTRA_BYTES
 from .who import process
 
-POST_TIMEOUT_S = 10.0  # beyond it the attempt counts as failed; the letters are written again with the next one
+POST_TIMEOUT_S = 10.0  # longest wait for the broker
 
 
 class NotPosted(ConnectionError):
@@ -93,13 +93,19 @@ class Letterbox:
         self._producer: Producer | None = None
 
     def post(
-        self, declaration: Declaration, topic: str, topic_id: str, drafts: Sequence[Draft], stopping: threading.Event
+        self,
+        declaration: Declaration,
+        topic: str,
+        topic_id: str,
+        drafts: Sequence[Draft],
+        stopping: threading.Event,
+        timeout_s: float,
     ) -> None:
-        """Write letters and wait until the broker has all of them. Raises NotPosted."""
+        """Write letters and wait until the broker has all of them. Raises NotPosted; write all of them again then."""
         with self._lock:
             self._producer = self._producer or Producer(self._config)
             try:
-                self._post(self._producer, declaration, topic, topic_id, drafts, stopping)
+                self._post(self._producer, declaration, topic, topic_id, drafts, stopping, timeout_s)
             except (NotPosted, KafkaException) as error:
                 # After a fatal error a producer is of no use any more. What it still holds need not be sent.
                 self._producer.purge()
@@ -114,9 +120,10 @@ class Letterbox:
         topic_id: str,
         drafts: Sequence[Draft],
         stopping: threading.Event,
+        timeout_s: float,
     ) -> None:
         answers: list[KafkaError | None] = []
-        deadline = time.monotonic() + POST_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         for draft in drafts:
             headers = self._headers(declaration, topic, topic_id, draft)
             while True:

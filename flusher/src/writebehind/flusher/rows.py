@@ -61,6 +61,11 @@ class Rows:
             commands.append((self._statements.merge, params or self.pack(folded)))
         return commands
 
+    @property
+    def written(self) -> Command:
+        """What asks how many rows of the table this transaction has written, those that were rolled back among them."""
+        return self._statements.written, ()
+
     def select(self, connection: psycopg.Connection[Any], keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Rows by key columns, as `Statements.select` gives them."""
         params = pack(self._statements.key_types, keys)

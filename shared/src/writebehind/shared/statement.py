@@ -59,6 +59,14 @@ class Statements:
         )
         self.merge = _text(self._merge(bookkeeping))
         self.select = self.select_of(declaration, schema)
+        # Rows that this transaction has written so far, in vain or not. 0 where the server counts none, such as of a
+        # partitioned table.
+        self.written = _text(
+            sql.SQL(
+                "SELECT pg_stat_get_xact_tuples_inserted(t) + pg_stat_get_xact_tuples_updated(t) "
+                "FROM CAST({}::regclass AS oid) AS t"
+            ).format(sql.Literal(self._table.as_string(None)))
+        )
         self.delete = _text(self._delete())
         self.reset = _text(self._reset())
         tombstone = sql.Identifier(bookkeeping, "tombstone")

@@ -63,7 +63,8 @@ class Tries:
 
     def try_each(self, parts: Iterable[Part]) -> list[Refusal | None]:
         """Try parts in order. Returns for each why it is refused, or None."""
-        self._refusals, self._answered = [None], 0
+        self._refusals = [None]
+        self._answered = 0
         self._pgconn.enter_pipeline_mode()
         for index, part in enumerate(parts, 1):
             self._refusals.append(None)

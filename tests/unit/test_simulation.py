@@ -68,5 +68,5 @@ def test_a_failing_plan_is_made_small() -> None:
         small = shrunk(plan, fails)
         assert fails(small)
     assert len(small.ops) <= 4 < len(plan.ops)
-    assert not small.faults
+    assert len(small.faults) <= 1  # an answer of the server's may be what makes a record bad
     assert replace(small, ops=(), faults=(), schedule=0) == replace(plan, ops=(), faults=(), schedule=0)

@@ -25,7 +25,7 @@ from writebehind.shared.errors import ConfigurationError
 
 log = logging.getLogger("writebehind.flusher")
 
-CLOSE_S = 1.0  # how long a shutdown waits for the last export
+CLOSE_S = 1.0  # how long a flusher's shutdown waits for the last export
 SERVICE = "writebehind-flusher"
 
 
@@ -39,15 +39,21 @@ class Telemetry:
 
     @staticmethod
     @contextmanager
-    def open(environment: Mapping[str, str], *, prometheus: bool) -> Iterator[Telemetry]:
-        """Set up what the variables ask for. Raises ConfigurationError for an exporter that we do not have."""
+    def open(
+        environment: Mapping[str, str], *, prometheus: bool, service: str = SERVICE, close_s: float = CLOSE_S
+    ) -> Iterator[Telemetry]:
+        """Set up what the variables ask for. Raises ConfigurationError for an exporter that we do not have.
+
+        service: the name that is exported unless the variables have one.
+        close_s: how long the end waits for the last export; what the collector does not take by then is given up.
+        """
         readers = _readers(_exporters(environment, "OTEL_METRICS_EXPORTER"), environment)
         text: Callable[[], bytes] = bytes
         if prometheus and not _disabled(environment):
             reader, text = _prometheus()
             readers.append(reader)
         traced = _exporters(environment, "OTEL_TRACES_EXPORTER")
-        resource = _resource(environment) if readers or traced else None
+        resource = _resource(environment, service) if readers or traced else None
         meters = MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
         spans = _tracer_provider(traced, resource, environment) if traced else None
         try:
@@ -57,7 +63,7 @@ class Telemetry:
                 text,
             )
         finally:
-            _close([provider.shutdown for provider in (meters, spans) if provider is not None])
+            _close([provider.shutdown for provider in (meters, spans) if provider is not None], close_s)
 
 
 def _exporters(environment: Mapping[str, str], variable: str) -> list[str]:
@@ -111,17 +117,17 @@ def _prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
     return PrometheusMetricReader(scope_info_enabled=False, registry=registry), lambda: generate_latest(registry)
 
 
-def _resource(environment: Mapping[str, str]) -> Resource:
+def _resource(environment: Mapping[str, str], service: str) -> Resource:
     named = "OTEL_SERVICE_NAME" in environment or "service.name=" in environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return Resource.create({} if named else {SERVICE_NAME: SERVICE})
+    return Resource.create({} if named else {SERVICE_NAME: service})
 
 
-def _close(shutdowns: Sequence[Callable[[], object]]) -> None:
-    """Export a last time, within CLOSE_S; what the collector does not take by then is given up."""
+def _close(shutdowns: Sequence[Callable[[], object]], close_s: float) -> None:
+    """Export a last time."""
     closing = [threading.Thread(target=shutdown, name="telemetry", daemon=True) for shutdown in shutdowns]
     for thread in closing:
         thread.start()
-    deadline = time.monotonic() + CLOSE_S
+    deadline = time.monotonic() + close_s
     for thread in closing:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in closing):

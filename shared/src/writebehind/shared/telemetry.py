@@ -31,6 +31,9 @@ REASON = "writebehind.letter.reason"
 OUTCOME = "writebehind.outcome"
 BREAKER = "writebehind.breaker"
 OPERATION_TYPE = "messaging.operation.type"  # of spans
+VERDICT = "writebehind.audit.verdict"
+REPAIR = "writebehind.audit.repair"
+RUN_OUTCOME = "writebehind.audit.outcome"
 BATCH_COUNT = "messaging.batch.message_count"  # of spans
 GROUP = "messaging.consumer.group.name"  # of spans
 TRACEPARENT = "traceparent"  # the header of a record that was written within a trace
@@ -45,6 +48,11 @@ VALUES = {
     CAUSE: frozenset({"systemic", "partition"}),
     OUTCOME: frozenset({"acknowledged", "enqueued", "uncommitted", "refused", "not_applied", "shed", "unknown"}),
     BREAKER: frozenset({"write_behind", "direct"}),
+    VERDICT: frozenset(
+        {"in_sync", "pending", "unsettled", "lost", "stale", "differs", "orphan", "refused", "unreadable"}
+    ),
+    REPAIR: frozenset({"invalidated", "settled", "enqueued_again", "moved_on", "not_acknowledged", "left_alone"}),
+    RUN_OUTCOME: frozenset({"clean", "drift", "unreadable", "stopped", "failed"}),
 }
 
 ATTRIBUTES = {
@@ -64,6 +72,9 @@ ATTRIBUTES = {
     OUTCOME: "what the caller was told: `uncommitted` is written in the caller's own transaction, `refused` breaks a "
     "rule, `not_applied` may be tried again",
     BREAKER: "of which entities: those that are written behind, or those whose rows the caller writes",
+    VERDICT: "what an entry turned out to be",
+    REPAIR: "what became of a repair",
+    RUN_OUTCOME: "how a run ended: `stopped` can be gone on with, `failed` could not audit",
     BATCH_COUNT: "messages of a batch",
     GROUP: "consumer group",
 }
@@ -257,3 +268,34 @@ SPANS: Sequence[SpanName] = (
         (DB_SYSTEM, DB_OPERATION, DB_COLLECTION, ERROR),
     ),
 )
+AUDIT_ENTRIES = Series(
+    "counter",
+    "writebehind.audit.entries",
+    "{entry}",
+    "cached entries compared with their rows, by what they turned out to be",
+    (ENTITY, VERDICT),
+)
+AUDIT_REPAIRS = Series(
+    "counter",
+    "writebehind.audit.repairs",
+    "{entry}",
+    "entries that were repaired, or tried to be; a dry run counts none",
+    (ENTITY, REPAIR),
+)
+AUDIT_VERIFIED_AGE = Series(
+    "gauge",
+    "writebehind.audit.verified_through.age",
+    "s",
+    "how long ago the newest run began that found all cached entries of an entity in sync",
+    (ENTITY,),
+)
+AUDIT_RUN = Series(
+    "histogram",
+    "writebehind.audit.run.duration",
+    "s",
+    "a run of the audit from its begin to its report; of one that goes on with another, its own part",
+    (RUN_OUTCOME,),
+    (1, 5, 10, 30, 60, 300, 600, 1_800, 3_600, 10_800, 21_600, 86_400),
+)
+
+AUDIT: Sequence[Series] = (AUDIT_ENTRIES, AUDIT_REPAIRS, AUDIT_VERIFIED_AGE, AUDIT_RUN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,8 @@ from writebehind.shared.settings import Settings
 
 from ..letters.render import Bar
 from ..logs import configure_logging
-from . import report
+from ..telemetry import Telemetry
+from . import measures, report
 from .options import Options, Repair, parse_share
 from .page import page
 from .run import Audit, Result, audit
@@ -78,7 +80,11 @@ def run(
 ) -> int:
     """Audit once, or again and again with pauses of `interval_s`. Gives the exit code."""
     configure_logging(settings.log)
-    with audit(settings, registry, given) as job, _stopped() as stop:
+    with (
+        Telemetry.open(os.environ, prometheus=False, service=measures.SERVICE, close_s=measures.CLOSE_S) as telemetry,
+        audit(settings, registry, given, measures.Measures(telemetry.meter)) as job,
+        _stopped() as stop,
+    ):
 
         def once() -> Result:
             with Bar() as bar:

@@ -17,6 +17,7 @@ from ..progress import Ledger
 from .cache import CacheReader
 from .job import Job
 from .letters import Skipped
+from .measures import Measures
 from .options import Options
 from .pages import Page, listed, scanned, stored
 from .repair import Repairer
@@ -77,8 +78,10 @@ class Result:
 class Audit:
     """The servers of an audit, checked; `run` may be called again and again."""
 
-    def __init__(self, settings: Settings, registry: Registry, options: Options, stack: ExitStack) -> None:
-        self._settings, self._registry, self._options = settings, registry, options
+    def __init__(
+        self, settings: Settings, registry: Registry, options: Options, measures: Measures, stack: ExitStack
+    ) -> None:
+        self._settings, self._registry, self._options, self._measures = settings, registry, options, measures
         self._store = Store(settings.database, "writebehind-audit")
         stack.callback(self._store.close)
         # Bad tables, a replica, a missing privilege: all of it comes out here, before anything is compared.
@@ -103,9 +106,17 @@ class Audit:
         if options.repair is not None:
             self._repairer = Repairer(settings, self._cache, options.repair, apply=options.apply)
             stack.callback(self._repairer.close)
+        for name in options.entities:
+            measures.verified(name, self.runs.verified_through(name))
 
     def run(self, stop: threading.Event, told: Told, *, resume: bool) -> Result:
         """One run. Stops early, and can be gone on with, when `stop` is set."""
+        with self._measures.run() as results:
+            result = self._run(stop, told, resume=resume)
+            results.append(result)
+        return result
+
+    def _run(self, stop: threading.Event, told: Told, *, resume: bool) -> Result:
         began = time.monotonic()
         kept = self.runs.unfinished(self._options.identity) if resume else None
         kept = kept or self.runs.begin(self._options.identity)
@@ -117,9 +128,11 @@ class Audit:
                 # A scan's cursor means nothing to another process of the cache: begin again, counts too.
                 kept = Kept(kept.id, kept.started_at, None, {})
             job = self._job(kept, stop)
-            saver = _Saver(self.runs, kept, job, cache_id, told, total)
+            self._measures.begin(job.tallies)
+            saver = _Saver(self.runs, kept, job, cache_id, told, total, self._measures)
             job.compare_all(self._pages(job, kept.cursor), saver.seen)
             self.runs.record(kept.id, job.take_findings())
+            self._measures.counted(job.tallies)
             if stop.is_set() or self._options.keys or self._options.from_database or self._cache.run_id() == cache_id:
                 break
             restarts += 1
@@ -173,15 +186,18 @@ class Audit:
     ) -> dict[str, Any]:
         whole = finished and not self._options.keys and not self._options.from_database
         through = kept.started_at if whole and tally.is_clean else self.runs.verified_through(name)
+        self._measures.verified(name, through)
         return {**tally.as_json(values=values), "verified_through": through}
 
 
 class _Saver:
     """Keeps the run's place and counts, so that another process can go on, and tells how far it is."""
 
-    def __init__(self, runs: Runs, kept: Kept, job: Job, cache_id: str, told: Told, total: int) -> None:
+    def __init__(
+        self, runs: Runs, kept: Kept, job: Job, cache_id: str, told: Told, total: int, measures: Measures
+    ) -> None:
         self._runs, self._kept, self._job, self._cache_id = runs, kept, job, cache_id
-        self._told, self._total = told, total
+        self._told, self._total, self._measures = told, total, measures
         self._cursor: Any = None if kept.cursor is None else kept.cursor["at"]
         self._saved = time.monotonic()
 
@@ -190,6 +206,7 @@ class _Saver:
         self._told(seen, self._total)
         if cursor is not None:
             self._cursor = cursor
+        self._measures.counted(self._job.tallies)
         if time.monotonic() - self._saved >= SAVE_EVERY_S:
             self.save()
 
@@ -201,7 +218,9 @@ class _Saver:
 
 
 @contextmanager
-def audit(settings: Settings, registry: Registry, options: Options) -> Iterator[Audit]:
+def audit(
+    settings: Settings, registry: Registry, options: Options, measures: Measures | None = None
+) -> Iterator[Audit]:
     """An audit whose servers answer and whose tables are as declared. Raises ConfigurationError."""
     with ExitStack() as stack:
-        yield Audit(settings, registry, options, stack)
+        yield Audit(settings, registry, options, measures or Measures(), stack)

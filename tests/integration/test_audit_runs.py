@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
+
+import pytest
 
 from tests.integration.audit_drift import in_sync
 from tests.integration.audit_world import as_user, audited, findings, plant, run, start
@@ -14,16 +18,22 @@ from writebehind.embedded.isolation import Isolation
 READING = "+hello +client|setname +client|setinfo +select +scan +hmget +exists +pttl +time +info +dbsize"
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stood(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_was_ended_goes_on_where_it_stood(
+    writebehind_isolated: Isolation, tmp_path: Path, how: signal.Signals
+) -> None:
     with world(writebehind_isolated, tmp_path, Counter) as w:
         in_sync(w, 1, 6_000)
         w.execute("UPDATE counters SET hits = 6 WHERE id = 17")
         slow = ["audit", "--keys-per-second", "1000", "--confirm", "0.2", "--json"]
         compared = "SELECT (entities #>> '{{counter,compared}}')::int FROM {}.audit_run"
-        with start(w, *slow) as killed:
+        with start(w, *slow) as ended:
             w.wait(lambda: any((count or 0) >= 1_000 for (count,) in w.query(compared)), "the audit to have begun")
-            killed.kill()
-            killed.communicate()
+            ended.send_signal(how)
+            out, _ = ended.communicate(timeout=TIMEOUT_S)
+        if how is signal.SIGTERM:
+            assert json.loads(out)["finished"] is False
+            assert ended.returncode in (1, 2), "drift that it had found, or nothing but its early end"
         before = w.query(compared)[0][0]
         ran = run(w, *slow, "--resume")
         told = ran.json
@@ -100,6 +110,10 @@ def test_what_cannot_be_audited_is_said(writebehind_isolated: Isolation, tmp_pat
         assert "http" not in page.read_text()
         refused = run(w, "audit", "--repair", "auto", "--apply")
         assert (refused.code, "has no rows" in refused.err) == (2, True)
+        plant(w, Counter, 7, {"note": "a"}, state="p")
+        empty = run(w, "audit", "--confirm", "0.2")
+        assert (empty.code, "has no rows" in empty.err) == (2, True)
+        assert w.cache.exists(w.entry(Counter, 7)), "nothing was repaired"
 
 
 def test_a_watch_alarms_again_only_while_drift_persists(writebehind_isolated: Isolation, tmp_path: Path) -> None:

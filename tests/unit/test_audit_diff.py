@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from writebehind.flusher.audit.diff import DELETE, ROW, Comparer, Verdict
-from writebehind.flusher.audit.entry import Cached, Unreadable, read_write_behind
+from writebehind.flusher.audit.entry import Cached, Unreadable, read_entry
 from writebehind.flusher.audit.same import Beyond, same
 from writebehind.shared.bookkeeping import short_names
 from writebehind.shared.declaration import declaration_of
@@ -65,7 +65,7 @@ def entry(
 ) -> Cached:
     header = f"{version} {generation}{state}{pending}{parts}"
     fields = texts or ("Ada", "10", "7", "2")
-    found = read_write_behind([header.encode(), *(None if text is None else text.encode() for text in fields)])
+    found = read_entry([header.encode(), *(None if text is None else text.encode() for text in fields)])
     assert isinstance(found, Cached)
     return found
 
@@ -163,8 +163,8 @@ def test_a_lease_does_not_change_what_is_compared() -> None:
 
 @pytest.mark.parametrize("values", [[b"nonsense", b"x"], [None, b"x"], [b"\xff", None]])
 def test_what_is_no_entry_is_unreadable(values: list[bytes | None]) -> None:
-    assert isinstance(read_write_behind(values), Unreadable)
-    assert read_write_behind([None, None]) is None
+    assert isinstance(read_entry(values), Unreadable)
+    assert read_entry([None, None]) is None
 
 
 LOST_NAME = entry("c", "Bob", "10", "7", "2", version=NEW, pending="1", parts=f" ={NAME}")
@@ -237,7 +237,7 @@ def test_a_verdict_is_found_for_whatever_the_entry_holds(
 ) -> None:
     parts = f" ={NAME}{BEST} +{SCORE}5" if marks else ""
     header = f"{NEW} {OLD}{state}{pending or ''}{parts}"
-    cached = read_write_behind([header.encode(), *(text.encode(errors="surrogateescape") for text in found)])
+    cached = read_entry([header.encode(), *(text.encode(errors="surrogateescape") for text in found)])
     assert isinstance(cached, Cached)
     row = ROW_VALUES if exists else None
     verdict = judge(cached, row, flushed=flushed)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from tests.unit.test_audit_diff import NEW, OLD, PLAYERS, ROW_VALUES, entry
-from writebehind.flusher.audit.diff import Verdict
-from writebehind.flusher.audit.entry import Found, Unreadable
+from writebehind.flusher.audit.diff import Comparer, Verdict
+from writebehind.flusher.audit.entry import Found, Unreadable, read_entry
 from writebehind.flusher.audit.options import Options, parse_share
 from writebehind.flusher.audit.page import page
-from writebehind.flusher.audit.report import lines
+from writebehind.flusher.audit.report import duration, lines
 from writebehind.flusher.audit.run import Result
 from writebehind.flusher.audit.suspects import GONE, MOVED, WAIT, Group, Moment, Patience, Suspect, look, passed
 from writebehind.flusher.audit.tally import Finding, Tally
 from writebehind.flusher.audit.watch import alarm
+from writebehind.shared.declaration import declaration_of
+from writebehind.shared.entity import CacheAside, Entity, Key
 from writebehind.shared.errors import ConfigurationError
 
 PATIENCE = Patience(confirm_s=10, delivery_s=30, wait_s=45)
@@ -67,6 +69,27 @@ def seen(
 )
 def test_a_suspect_is_judged_when_it_has_stayed_as_it_was(said: Verdict | str, expected: Verdict | str) -> None:
     assert said == expected
+
+
+def test_a_direct_entry_is_judged_when_the_invalidations_are_carried_out() -> None:
+    class Page(Entity, table="pages", strategy=CacheAside()):
+        id: Annotated[int, Key]
+        title: str
+
+    shown = Comparer(declaration_of(Page), {})
+
+    def said(header: str, *, after_s: float, flushed: bool) -> Verdict | str:
+        found = read_entry([header.encode(), b"old"])
+        suspect = Suspect("page", (1,), "1", found, ("new", None), since=100.0, born=100.0)  # type: ignore[arg-type]
+        at = Moment(100.0 + after_s, NEW)
+        return look(suspect, found, ("new", None), found, at, shown, PATIENCE, flushed=flushed)
+
+    clean = "0" * 16 + " " + "0" * 16 + "c"
+    assert said(clean, after_s=20, flushed=False) == WAIT
+    assert said(clean, after_s=50, flushed=False) is Verdict.PENDING
+    assert said(clean, after_s=20, flushed=True) is Verdict.DIFFERS
+    assert said(f"{clean} x1:2", after_s=20, flushed=True) is Verdict.DIFFERS
+    assert said(f"{clean} iT:99", after_s=20, flushed=True) is Verdict.IN_SYNC, "readers go to the row"
 
 
 def test_records_are_flushed_when_progress_of_the_same_topic_has_passed_the_ends() -> None:
@@ -150,6 +173,7 @@ def test_report_and_page_show_keys_as_text() -> None:
     result = Result(7, "2026-01-01T00:00:00Z", 1.0, True, {"player": told}, {"junk": 2}, 0, frozenset())
     text = "\n".join(lines(result))
     assert "stale <b>\\x1b[31m (name), at most 90 s old" in text
+    assert [duration(seconds) for seconds in (119, 120, 7_200, 172_800)] == ["119 s", "2 min", "2 h", "2 days"]
     assert "name: cache a, row b" in text
     assert "junk 2" in text
     run = {"run": 7, "started_at": "2026-01-01T00:00:00", "entities": {"player": told}}

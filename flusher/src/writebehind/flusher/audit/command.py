@@ -53,9 +53,9 @@ def options(  # noqa: PLR0913  # what a command line may say
     show_values: bool,
 ) -> Options:
     """The options, checked. Raises ConfigurationError."""
-    entities = [registry[name].name for name in dict.fromkeys(names)] or [d.name for d in registry.write_behind]
+    entities = [registry[name].name for name in dict.fromkeys(names)] or [d.name for d in registry]
     if not entities:
-        raise ConfigurationError("none of the declared entities is audited: the audit knows write-behind entities")
+        raise ConfigurationError("there are no entities to audit")
     if keys and len(entities) != 1:
         raise ConfigurationError("--key needs the one entity whose keys they are: writebehind audit ENTITY --key KEY")
     if apply and repair is None:

@@ -18,6 +18,7 @@ from writebehind.shared.bookkeeping import CLEAN, short_names
 from writebehind.shared.declaration import Column, Declaration
 from writebehind.shared.entity import Merge
 from writebehind.shared.kinds import CACHE_NULL
+from writebehind.shared.strategy import Direct
 
 from .entry import Cached
 from .same import Beyond, covers, is_readable, read, same
@@ -78,6 +79,7 @@ class Comparer:
         defaults = defaults or {}
         self.shorts = short_names([c.name for c in declaration.fields])
         self.declaration = declaration
+        self.is_direct = isinstance(declaration.strategy, Direct)
         self.fields = [
             Field(c, short, slots.get(c.name), c.merge is Merge.SUM and not _is_zero(defaults.get(c.name)))
             for c, short in zip(declaration.fields, self.shorts, strict=True)

@@ -1,7 +1,4 @@
-"""A cached entry as the audit reads it. No I/O.
-
-Each strategy keeps its entries in its own form; `form_of` gives the names to ask for and the function that reads them.
-"""
+"""A cached entry as the audit reads it. No I/O. Entries of all strategies have the same form."""
 
 from __future__ import annotations
 
@@ -27,7 +24,12 @@ class Cached:
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether it says nothing at all about the row: a lease, or what is left after an undo."""
+        """Whether it says nothing at all about the row: a lease, or what is left after an undo.
+
+        While a direct write is under way, or has died, readers go to the database whatever the entry holds.
+        """
+        if self.kept.intents:
+            return True
         return not self.kept.complete and not self.kept.pending and not any(t is not None for t in self.texts)
 
 
@@ -43,19 +45,18 @@ Found = Cached | Unreadable | None  # None: there is no entry
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The hash fields that one strategy's entries have, and how their values are read."""
+    """The hash fields that an entity's entries have, and how their values are read."""
 
     names: tuple[str, ...]
     read: Callable[[Sequence[bytes | None]], Found]
 
 
 def form_of(declaration: Declaration) -> Form:
-    """The form of an entity's entries. Raises ConfigurationError for a strategy that is not audited."""
-    _ = declaration.write_behind
-    return Form((bookkeeping.FIELD, *(c.name for c in declaration.fields)), read_write_behind)
+    """The form of an entity's entries."""
+    return Form((bookkeeping.FIELD, *(c.name for c in declaration.fields)), read_entry)
 
 
-def read_write_behind(values: Sequence[bytes | None]) -> Found:
+def read_entry(values: Sequence[bytes | None]) -> Found:
     """An entry from the values of its bookkeeping and its fields."""
     header, *texts = [None if value is None else value.decode(errors="surrogateescape") for value in values]
     if header is None:

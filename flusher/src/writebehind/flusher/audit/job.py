@@ -253,6 +253,8 @@ class Job:
         # A row that is newer has been so since its own write; anything else at most since the entry's last.
         since = row_version if verdict is Verdict.STALE and row_version > entry.kept.version else entry.kept.version
         age_s = max(0.0, (at.cache_us - since) / 1e6)
+        if table.comparer.is_direct:  # the row of a cache-aside entry tells no time, but no entry is older than this
+            age_s = min(age_s, table.declaration.strategy.ttl_s)
         fields = tuple(table.comparer.differences(entry, suspect.row))
         values = table.comparer.shown(entry, suspect.row, fields) if self._options.show_values else None
         return Finding(

@@ -39,10 +39,11 @@ svg text { font-size: 11px; fill: #555 } .axis { stroke: #bbb }
 def page(result: Result, history: Sequence[Mapping[str, Any]]) -> str:
     """The whole page. `history`: finished runs, oldest first, as `Runs.history` gives them."""
     state = f'<b class="bad">{result.drift:,} drifted</b>' if result.drift else '<b class="ok">no drift</b>'
+    began = result.started_at[:19].replace("T", " ")
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>writebehind audit</title>",
         STYLE,
-        f"<h1>Drift audit</h1><p>run {result.run}, {html.escape(result.started_at[:19])} UTC: {state}</p>",
+        f"<h1>Drift audit</h1><p>run {result.run}, {html.escape(began)} UTC: {state}</p>",
         _table(result),
         "<h2>Drift found by each run</h2>" + _key() + _over_time(history),
         "<h2>Drift by entity, this run</h2>" + _by_entity(result),
@@ -101,8 +102,9 @@ def _by_entity(result: Result) -> str:
 
 def _by_age(result: Result) -> str:
     ages = _sum(told["drift_by_age_s"] for told in result.entities.values())
-    names = {"<=60": "up to 1 min", "<=300": "5 min", "<=600": "10 min", "<=3600": "1 h", "<=86400": "1 day"}
-    return _rows({names.get(age, "older"): {"drift": count} for age, count in ages.items()}, "age of drift")
+    names = {"<=60": "1 min", "<=300": "5 min", "<=600": "10 min", "<=3600": "1 h", "<=86400": "1 day"}
+    bars = {f"up to {names[age]}" if age in names else "older": {"drift": count} for age, count in ages.items()}
+    return _rows(bars, "age of drift")
 
 
 def _rows(bars: Mapping[str, Mapping[str, int]], name: str) -> str:

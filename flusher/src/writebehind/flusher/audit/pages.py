@@ -69,7 +69,8 @@ def _newest(store: Store, table: Table) -> list[tuple[Any, ...]]:
     column = table.declaration.version_column
     if column is None:
         return []
-    newest = sql.SQL("(SELECT max(v) FROM unnest(t.{}) AS v)").format(sql.Identifier(column.name))
+    of = "(SELECT max(v) FROM unnest(t.{}) AS v)" if column.type_name == "bigint[]" else "t.{}"
+    newest = sql.SQL(of).format(sql.Identifier(column.name))
     query = sql.SQL("SELECT {} FROM {} AS t ORDER BY {} DESC NULLS LAST LIMIT {}").format(
         _keys(table), sql.Identifier(table.schema, table.declaration.table), newest, RECENT_ROWS
     )

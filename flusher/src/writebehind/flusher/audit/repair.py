@@ -152,7 +152,7 @@ class Repairer:
         if not asked:
             return []
         keys = [self._reader.entry(declaration.name, work[index][1].key_text) for index in indexes]
-        replies = self._call(keys, int(declaration.write_behind.ttl_s * 1000), asked)
+        replies = self._call(keys, int(declaration.strategy.ttl_s * 1000), asked)
         outcomes: list[str] = []
         records: list[tuple[int, str, bytes]] = []
         for place, (index, reply) in enumerate(zip(indexes, replies, strict=True)):

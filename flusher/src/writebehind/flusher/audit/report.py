@@ -51,15 +51,23 @@ def _window(minutes: str, window: dict[str, Any]) -> str:
 
 
 def _example(example: dict[str, Any]) -> str:
-    fields = f" ({', '.join(example['fields'])})" if example["fields"] else ""
+    fields = f" ({', '.join(field.strip('()') for field in example['fields'])})" if example["fields"] else ""
     reason = f": {example['reason']}" if example["reason"] else ""
     age = (
         ""
         if example["verdict"] in (Verdict.UNREADABLE, Verdict.UNSETTLED)
-        else f", at most {example['age_s']:,.0f} s old"
+        else f", at most {duration(example['age_s'])} old"
     )
     repair = f"; {example['repair']}" if example["repair"] else ""
     values = ""
     for field, (cached, stored) in (example.get("values") or {}).items():
         values += f"\n      {field}: cache {printable(str(cached))}, row {printable(str(stored))}"
     return f"{example['verdict']} {printable(example['key'])}{fields}{reason}{age}{repair}{values}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the largest unit of which there are at least two."""
+    for name, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {name}"
+    return f"{seconds:.0f} s"

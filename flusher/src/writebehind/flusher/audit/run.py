@@ -15,6 +15,7 @@ from writebehind.shared.settings import Settings
 
 from ..progress import Ledger
 from .cache import CacheReader
+from .diff import Verdict
 from .job import Job
 from .letters import Skipped
 from .measures import Measures
@@ -91,17 +92,17 @@ class Audit:
         for table in self._tables.values():
             table.rows_of_nobody()
             if options.apply and not table.has_rows():
-                raise ConfigurationError(
-                    f"{table.schema}.{table.declaration.table} has no rows: repairing would empty the cache. "
-                    "Is this the right database?"
-                )
+                raise _empty(table)
         self.runs = Runs(self._store, settings.database.schema_)
         self._cache = CacheReader(settings.cache)
         stack.callback(self._cache.close)
-        self._watermark = Watermark(settings, stack.enter_context(Ledger(settings)))
+        direct = [name for name in options.entities if self._tables[name].comparer.is_direct]
+        self._watermark = Watermark(settings, stack.enter_context(Ledger(settings)), direct)
+        stack.callback(self._watermark.close)
         for name in options.entities:
             if not self._watermark.ends(name):
-                raise ConfigurationError(f"there is no topic of {name}: run `writebehind migrate`")
+                what = "invalidations" if name in direct else name
+                raise ConfigurationError(f"there is no topic of {what}: run `writebehind migrate`")
         self._repairer: Repairer | None = None
         if options.repair is not None:
             self._repairer = Repairer(settings, self._cache, options.repair, apply=options.apply)
@@ -137,6 +138,9 @@ class Audit:
                 break
             restarts += 1
             kept = Kept(kept.id, kept.started_at, None, {})
+        for name, tally in job.tallies.items():
+            if tally.verdicts[Verdict.ORPHAN] and not self._tables[name].has_rows():
+                raise _empty(self._tables[name])
         finished = not stop.is_set()
         if finished:
             entities = {name: self._told(name, tally, kept) for name, tally in job.tallies.items()}
@@ -188,6 +192,13 @@ class Audit:
         through = kept.started_at if whole and tally.is_clean else self.runs.verified_through(name)
         self._measures.verified(name, through)
         return {**tally.as_json(values=values), "verified_through": through}
+
+
+def _empty(table: Table) -> ConfigurationError:
+    return ConfigurationError(
+        f"{table.schema}.{table.declaration.table} has no rows: every entry looks like drift, and repairing "
+        "would empty the cache. Is this the right database?"
+    )
 
 
 class _Saver:

@@ -54,7 +54,9 @@ class Group:
     ends: Mapping[str, Ends] = field(default_factory=dict[str, Ends])  # by entity; none: there is no such topic
     noted: float = 0.0
     next_look: float = 0.0
-    passed: set[str] = field(default_factory=set[str])  # entities whose records up to the ends are in the database
+    passed: set[str] = field(
+        default_factory=set[str]
+    )  # entities whose records up to the ends are in the database, or whose invalidations are carried out
 
     def schedule(self, now: float, patience: Patience) -> None:
         """When to look again: soon at first, then less often, and in time to confirm."""
@@ -106,12 +108,14 @@ def look(  # noqa: PLR0913  # two reads of an entry, one of its row, and what ea
     unchanged_s = at.now - suspect.since
     if unchanged_s < patience.confirm_s:
         return WAIT
-    if not after.kept.pending:
-        return comparer.judge(after, row, flushed=True, letters=letters)
-    # 4. Writes are pending. Whether their records exist is known when they had time to arrive, and they are flushed.
-    written_s = (at.cache_us - after.kept.version) / 1e6
-    arrived = max(written_s, unchanged_s) >= patience.delivery_s
-    if flushed and arrived:
+    # 4. What was under way has arrived. Whether a pending record exists is known when it had time to be enqueued; a
+    # direct write that could not tell the cache enqueued its invalidation before it wrote the row.
+    if after.kept.pending:
+        written_s = (at.cache_us - after.kept.version) / 1e6
+        arrived = flushed and max(written_s, unchanged_s) >= patience.delivery_s
+    else:
+        arrived = flushed or not comparer.is_direct
+    if arrived:
         return comparer.judge(after, row, flushed=True, letters=letters)
     return Verdict.PENDING if waited else WAIT
 

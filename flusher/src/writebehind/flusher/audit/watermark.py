@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+
+from confluent_kafka import Consumer, TopicPartition
 
 from writebehind.shared import naming
 from writebehind.shared.settings import Settings
 
+from .. import servers
 from ..progress import Ledger
 from .suspects import Ends
 
 FRESH_S = 0.2  # how old an answer about progress may be: it only ever grows
+ANSWER_S = 10.0  # longest answer of the broker
 
 
 class Watermark:
-    """Asks broker and database. One per run; a `Ledger` that is closed by whoever made it."""
+    """Asks broker and database. One per run; a `Ledger` that is closed by whoever made it.
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    direct: entities that have no topic; theirs are the invalidations that went by way of Kafka.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, direct: Collection[str] = ()) -> None:
         self._prefix = settings.kafka.topic_prefix
         self._ledger = ledger
+        self._direct = frozenset(direct)
+        self._invalidations = _Invalidations(settings) if direct else None
         self._progress: dict[str, tuple[float, Ends]] = {}
+
+    def close(self) -> None:
+        if self._invalidations is not None:
+            self._invalidations.close()
 
     def ends(self, entity: str) -> Ends:
         """The end of each partition's log; 0 where nothing was ever written. Raises ConfigurationError."""
+        if self._invalidations is not None and entity in self._direct:
+            return self._invalidations.ends()
         return {
             (s.log.topic_id, s.partition): 0 if s.log.start == s.log.end and s.stored is None else s.log.end
             for s in self._ledger.topic(naming.topic(self._prefix, entity))
@@ -34,10 +50,49 @@ class Watermark:
         asked, known = self._progress.get(entity, (-FRESH_S, {}))
         if time.monotonic() - asked < FRESH_S:
             return known
-        known = {
+        known = self._asked(entity)
+        self._progress[entity] = (time.monotonic(), known)
+        return known
+
+    def _asked(self, entity: str) -> Ends:
+        if self._invalidations is not None and entity in self._direct:
+            return self._invalidations.progress()
+        return {
             (s.stored.topic_id, s.partition): s.stored.next_offset
             for s in self._ledger.topic(naming.topic(self._prefix, entity))
             if s.stored is not None and s.gap is None
         }
-        self._progress[entity] = (time.monotonic(), known)
-        return known
+
+
+class _Invalidations:
+    """The topic of invalidations, and how far flushers have carried them out: as far as their group has committed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = naming.invalidations_topic(settings.kafka.topic_prefix)
+        self._broker = servers.Broker(settings)
+        with self._broker.told():
+            # Never joins its group: it is only asked for offsets.
+            group = f"{settings.flusher.group}-invalidations"
+            self._consumer = Consumer({**self._broker.client_config(), "group.id": group})
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def ends(self) -> Ends:
+        """By partition. What nobody can read any more needs not be waited for."""
+        found: dict[tuple[str, int], int] = {}
+        with self._broker.told(poll=self._consumer.poll):
+            for place in self._places():
+                start, end = self._consumer.get_watermark_offsets(place, timeout=ANSWER_S)
+                found[place.topic, place.partition] = 0 if start == end else end
+        return found
+
+    def progress(self) -> Ends:
+        """By partition in which anything was committed."""
+        with self._broker.told(poll=self._consumer.poll):
+            committed = self._consumer.committed(self._places(), timeout=ANSWER_S)
+        return {(place.topic, place.partition): place.offset for place in committed if place.offset >= 0}
+
+    def _places(self) -> list[TopicPartition]:
+        described = self._consumer.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
+        return [TopicPartition(self._topic, number) for number in sorted(described.partitions)]

@@ -62,6 +62,7 @@ def key_of(declaration: Declaration, parts: Sequence[str]) -> tuple[Any, ...]:
 def tell(settings: Settings, registry: Registry, entity: str, parts: Sequence[str]) -> Story:
     """Look everywhere. Raises ConfigurationError when a server does not answer."""
     declaration = registry[entity]
+    _ = declaration.write_behind  # there is no way of records to tell of otherwise
     form = form_of(declaration)
     key = key_of(declaration, parts)
     key_text = declaration.key_text(key)

@@ -59,7 +59,8 @@ def acls(role: Role, registry: Registry, settings: Settings) -> list[Acl]:
         case Role.AUDITOR:
             # Its consumers join no group, but ask where theirs would be.
             asks = [Acl("group", "writebehind-", ("Describe",), prefixed=True)] if topics else []
-            return [*_each("topic", (*topics, *letters), "Read"), *asks]
+            asks += _each("group", [f"{group}-invalidations"] * bool(invalidations), "Describe")
+            return [*_each("topic", (*topics, *letters), "Read"), *_each("topic", invalidations, "Describe"), *asks]
 
 
 def _each(kind: Kind, names: Iterable[str], *operations: Operation) -> list[Acl]:

@@ -1,7 +1,8 @@
 """The drift audit against what reading the same data bare takes: `make bench-audit`.
 
 Bare is SCAN, pipelined HGETALL and SELECT … = ANY, with the same clients and nothing compared. Both read the same
-entries and rows in turn; the audit runs as its own process. Then drift of every kind is planted among live writes.
+entries and rows in turn; the audit runs as its own process. Then a flusher's rate is measured without and with an
+audit beside it. At last drift of every kind is planted among live writes, which also change what is in sync.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.integration.audit_drift import in_sync, plant_all
+from tests.integration.audit_drift import edit_rows, in_sync, plant_all
 from tests.integration.audit_world import LIVE_KEYS, findings, live_writes, start
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_world import World, world
@@ -26,9 +27,11 @@ from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.shared.utc import register
 
+from . import audit_load
 from .world import arguments, speaker
 
 FIRST_KEY = LIVE_KEYS  # those below are written all the time
+EDITED_KEY = 3_000_000_000  # rows from here on are edited while the audit runs
 PAGE_KEYS = 1_000
 
 
@@ -36,11 +39,14 @@ def main() -> int:
     args = arguments(
         __doc__,
         keys=(int, 1_000_000, "cached rows"),
-        rounds=(int, 3, "bare and audit in turn; medians are reported"),
-        planted=(int, 100, "drifted entries of each of the ten kinds"),
+        rounds=(int, 3, "bare and audit in turn, medians are reported; 0: not measured"),
+        planted=(int, 100, "drifted entries of each of the eleven kinds; 0: not searched for"),
+        records=(int, 1_000_000, "records that the flusher brings to the database with and without an audit"),
+        pairs=(int, 5, "of flushers without and with an audit; 0: not measured"),
     )
     if args.quick:
-        args.keys, args.rounds, args.planted = 50_000, 1, 10
+        args.keys, args.planted, args.records = 50_000, 10, 200_000
+        args.rounds, args.pairs = min(args.rounds, 1), min(args.pairs, 1)
     say = speaker(args)
     with ExitStack() as stack:
         servers = stack.enter_context(Stack())
@@ -50,9 +56,10 @@ def main() -> int:
         say(f"filling {args.keys:,} rows and entries")
         in_sync(w, FIRST_KEY, args.keys)
         w.execute("VACUUM ANALYZE counters")
-        speed = measure(w, args.keys, args.rounds, say)
-        found = search(w, args.planted, say)
-        print(json.dumps({**speed, **found}))
+        speed = measure(w, args.keys, args.rounds, say) if args.rounds else {}
+        load = audit_load.measure(w, args.records, args.pairs, say) if args.pairs else {}
+        found = search(w, args.keys, args.planted, say) if args.planted else {}
+        print(json.dumps({**speed, **found, **load}))
     return 0
 
 
@@ -77,23 +84,30 @@ def measure(w: World, keys: int, rounds: int, say: Callable[[str], None]) -> dic
     }
 
 
-def search(w: World, each: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """How much of the planted drift two passes among live writes find, and what else they call drift."""
+def search(w: World, keys: int, each: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """How much of the planted drift two passes among live writes find, and what else they call drift.
+
+    Half of the writes are of any of the entries that are compared, so that all of them are in motion.
+    """
     w.flusher()
-    with live_writes(w):
+    in_sync(w, EDITED_KEY, each)
+    with live_writes(w, spread=range(FIRST_KEY, FIRST_KEY + keys)) as live:
         planted = plant_all(w, Letters(w), each)
         found: dict[str, str] = {}
         compared = 0
-        for _ in range(2):
-            told, _peak = _audit(w)
+        began, before = time.monotonic(), live.writes
+        for number in range(2):
+            told, _peak = _audit(w, None if number else lambda: planted.update(edit_rows(w, EDITED_KEY, each)))
             found |= findings(w, told["run"])
             compared += told["compared"]
             say(f"pass among live writes: {told['compared']:,} compared, {told['drift']:,} drifted")
+        writes_per_s = (live.writes - before) / (time.monotonic() - began)
     right = sum(found.get(key) in verdicts for key, verdicts in planted.items())
     return {
         "false_alarms": len(found.keys() - planted.keys()),
         "planted_found": f"{right}/{len(planted)}",
         "compared_among_writes": compared,
+        "writes_per_s_meanwhile": round(writes_per_s),
     }
 
 
@@ -122,11 +136,15 @@ def _bare(w: World, keys: int) -> float:
     return time.perf_counter() - began
 
 
-def _audit(w: World) -> tuple[dict[str, Any], float]:
-    """The audit's result, and its peak memory in MiB."""
+def _audit(w: World, meanwhile: Callable[[], None] | None = None) -> tuple[dict[str, Any], float]:
+    """The audit's result, and its peak memory in MiB. `meanwhile` is done when it has begun to compare."""
+    runs = w.query("SELECT count(*) FROM {}.audit_run")
     process = start(w, "audit", "--keys-per-second", "0", "--json")
     assert process.stdout is not None
     assert process.stderr is not None
+    if meanwhile is not None:
+        w.wait(lambda: w.query("SELECT count(*) FROM {}.audit_run") != runs, "the audit to begin")
+        meanwhile()
     out, err = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

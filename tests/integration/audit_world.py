@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,26 +135,40 @@ def lasting_entries(w: World) -> int:
     return sum(entry.complete and entry.row_exists and not entry.tainted for entry in kept)
 
 
+@dataclass
+class Live:
+    """How many writes were acknowledged so far."""
+
+    writes: int = 0
+
+
 @contextmanager
-def live_writes(w: World) -> Iterator[None]:
-    """The producer library writes, as fast as it can, and records come that no entry was made with."""
-    stop = threading.Event()
+def live_writes(w: World, spread: Sequence[int] = ()) -> Iterator[Live]:
+    """The producer library writes, as fast as it can, and records come that no entry was made with.
+
+    spread: keys of which as many are written, at random.
+    """
+    stop, live = threading.Event(), Live()
 
     def write() -> None:
+        chance = random.Random(1)
         with client(w) as c:
             for number in itertools.count():
                 if stop.is_set():
                     return
                 keys = range(number % 7, LIVE_KEYS, 7)
-                c.update_many(Counter, [(key, {"hits": 1, "high": number, "note": f"n{number}"}) for key in keys])
+                more = chance.sample(spread, len(keys)) if spread else []
+                patch = {"hits": 1, "high": number, "note": f"n{number}"}
+                c.update_many(Counter, [(key, patch) for key in (*keys, *more)])
                 w.put(Counter, LIVE_KEYS + number % 50, hits=1, note=f"n{number}")
+                live.writes += len(keys) + len(more)
 
     with ThreadPoolExecutor(1) as pool:
         writer = pool.submit(write)
         try:
             names = [w.entry(Counter, key) for key in range(LIVE_KEYS)]
             w.wait(lambda: writer.done() or w.cache.exists(*names) >= LIVE_KEYS // 2, "live writes to be under way")
-            yield
+            yield live
         finally:
             stop.set()
             writer.result(2 * TIMEOUT_S)

@@ -69,11 +69,14 @@ def test_each_part_does_its_work_with_the_rights_it_was_given(world: Roles, flus
     _without_the_cache(world)
     _without_the_broker(world)
 
+    with Client.open(world.settings("producer")) as client:
+        assert client.get(Profile, 1) is not None
+    world.execute("UPDATE people SET name = 'by hand' WHERE id = 1")
     soon = {**world.env("auditor"), "WRITEBEHIND_PRODUCER__DELIVERY_TIMEOUT_S": "1"}
     audited = json.loads(run_command(soon, "audit", "--confirm", "0.5", "--json", code=1))
     drift = {name: told["drift"] for name, told in audited["entities"].items()}
-    assert drift == {"visits": 0, "badges": 0, "notes": 1, "item": 0}, (
-        "what no broker took is lost, and letters were read"
+    assert drift == {"profile": 1, "billing": 0, "visits": 0, "badges": 0, "notes": 1, "item": 0}, (
+        "what no broker took is lost, letters were read, and how far invalidations are carried out"
     )
     assert "42501" not in flusher.log
     assert "NOPERM" not in flusher.log

@@ -68,8 +68,8 @@ def standby(stack: Stack) -> Iterator[None]:
         stack.postgres.start()
         stack.postgres.wait_ready()
         yield
-        stack.postgres.stop()
     finally:
+        stack.postgres.stop()
         signal.unlink()
         stack.postgres.start()
         stack.postgres.wait_ready()

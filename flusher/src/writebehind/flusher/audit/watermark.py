@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from confluent_kafka import Consumer, TopicPartition
 
 from writebehind.shared import naming
+from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
 
 from .. import servers
@@ -16,6 +17,8 @@ from .suspects import Ends
 
 FRESH_S = 0.2  # how old an answer about progress may be: it only ever grows
 ANSWER_S = 10.0  # longest answer of the broker
+OUTAGE_S = 120.0  # how long broker or database may be away before the audit gives up
+AGAIN_S = 0.25  # between two attempts
 
 
 class Watermark:
@@ -30,6 +33,7 @@ class Watermark:
         self._direct = frozenset(direct)
         self._invalidations = _Invalidations(settings) if direct else None
         self._progress: dict[str, tuple[float, Ends]] = {}
+        self._known = False  # both have answered before: else they are not away, but not there
 
     def close(self) -> None:
         if self._invalidations is not None:
@@ -37,6 +41,9 @@ class Watermark:
 
     def ends(self, entity: str) -> Ends:
         """The end of each partition's log; 0 where nothing was ever written. Raises ConfigurationError."""
+        return self._patiently(lambda: self._ends(entity))
+
+    def _ends(self, entity: str) -> Ends:
         if self._invalidations is not None and entity in self._direct:
             return self._invalidations.ends()
         return {
@@ -50,9 +57,23 @@ class Watermark:
         asked, known = self._progress.get(entity, (-FRESH_S, {}))
         if time.monotonic() - asked < FRESH_S:
             return known
-        known = self._asked(entity)
+        known = self._patiently(lambda: self._asked(entity))
         self._progress[entity] = (time.monotonic(), known)
         return known
+
+    def _patiently(self, ask: Callable[[], Ends]) -> Ends:
+        """Ask again and again while somebody is away."""
+        deadline = time.monotonic() + OUTAGE_S
+        while True:
+            try:
+                answer = ask()
+            except ConfigurationError:
+                if not self._known or time.monotonic() > deadline:
+                    raise
+                time.sleep(AGAIN_S)
+            else:
+                self._known = True
+                return answer
 
     def _asked(self, entity: str) -> Ends:
         if self._invalidations is not None and entity in self._direct:

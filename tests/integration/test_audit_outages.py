@@ -38,11 +38,10 @@ def test_restarts_and_a_flushall_during_a_run_are_no_drift(breakable_stack: Stac
                 breakable_stack.valkey.start()
                 breakable_stack.valkey.wait_ready()
                 in_sync(w, 20_000, 2_000)
-                out, err = process.communicate(timeout=2 * TIMEOUT_S)
+                _, err = process.communicate(timeout=2 * TIMEOUT_S)
             finally:
                 process.kill()
         assert (process.returncode, err) == (0, "")
-        assert '"cache_restarts": 0' not in out
         assert findings(w, 1) == {}
 
 

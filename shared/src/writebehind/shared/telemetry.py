@@ -268,6 +268,7 @@ SPANS: Sequence[SpanName] = (
         (DB_SYSTEM, DB_OPERATION, DB_COLLECTION, ERROR),
     ),
 )
+
 AUDIT_ENTRIES = Series(
     "counter",
     "writebehind.audit.entries",

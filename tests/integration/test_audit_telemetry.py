@@ -18,7 +18,7 @@ from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_process import TIMEOUT_S
 from tests.integration.flusher_world import World, world
 from tests.integration.letters_world import letters
-from tests.integration.test_flusher_telemetry import collector
+from tests.integration.telemetry_collector import collector
 from writebehind.embedded.isolation import Isolation
 from writebehind.flusher.audit.measures import Measures
 from writebehind.flusher.audit.options import Options, Repair
@@ -105,7 +105,7 @@ def test_a_short_run_and_a_watch_export_to_a_collector(writebehind_isolated: Iso
         with collector() as (port, received):
             ran = run(w, "audit", "--json", **exporting(port))
             assert (ran.code, ran.json["compared"]) == (0, 10)
-            sent = received.get("/v1/metrics", b"")
+            sent = b"".join(received.get("/v1/metrics", []))
             for series in telemetry.AUDIT:
                 assert (series is telemetry.AUDIT_REPAIRS) != (series.name.encode() in sent), series.name
             assert b"writebehind-audit" in sent, "the service's name"
@@ -117,7 +117,7 @@ def test_a_short_run_and_a_watch_export_to_a_collector(writebehind_isolated: Iso
         ):
             try:
                 name = telemetry.AUDIT_RUN.name.encode()
-                w.wait(lambda: name in received.get("/v1/metrics", b""), "an export between two runs")
+                w.wait(lambda: name in b"".join(received.get("/v1/metrics", [])), "an export between two runs")
             finally:
                 watch.terminate()
                 watch.communicate(timeout=TIMEOUT_S)

@@ -22,7 +22,7 @@ from confluent_kafka.admin._resource import ResourceType
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings, kafka_client_config, options_refused
 
-from .measures import of_process
+from .measures import SAMPLE_S, of_process
 from .write import Write
 
 log = logging.getLogger("writebehind.producer")
@@ -49,7 +49,9 @@ class Outbox:
         self._answered_at = time.monotonic()
         self._room = threading.Condition(self._lock)
         self._measures = of_process()
-        self._timed: tuple[Write, float] | None = None  # a record that is timed, and when it was handed over
+        self._timed: Write | None = None  # a record that is timed, or was a moment ago
+        self._timed_at = 0.0  # when it was handed over
+        self._told_at: float | None = None  # when how long it took was told
         self._closing = False
         self._thread = threading.Thread(target=self._poll, name="writebehind outbox", daemon=True)
         self._thread.start()
@@ -107,7 +109,7 @@ class Outbox:
         """Hand one record over. Raises KafkaException, or BufferError, when librdkafka does not take it: definite."""
         write.on_delivery = self._note
         if self._timed is None:
-            self._timed = (write, time.monotonic())
+            self._timed, self._timed_at = write, time.monotonic()
         self._producer.produce(
             write.target.topic, record, write.key_text, on_delivery=write.delivered, headers=write.headers
         )
@@ -180,11 +182,15 @@ class Outbox:
     def _measure(self, done: Sequence[Write]) -> None:
         """After the callers were told, so that they do not wait for it."""
         self._measures.answered(done)
-        if self._timed is not None and self._timed[0].ended:
-            write, sent_at = self._timed
+        write = self._timed
+        if write is None or not write.ended:
+            return
+        if self._told_at is None:
+            self._told_at = self._answered_at
             if write.failure is None:
-                self._measures.answered_after(write, self._answered_at - sent_at)
-            self._timed = None
+                self._measures.answered_after(write, self._answered_at - self._timed_at)
+        elif self._answered_at >= self._told_at + SAMPLE_S:
+            self._timed = self._told_at = None
 
 
 def open_producer(settings: Settings, **extra: object) -> Producer:

@@ -140,7 +140,8 @@ class World:
             ):
                 return output
             if not looks or time.monotonic() > deadline:
-                said = f"{path.name}:{step.line}: exit code {code}, and it printed\n{output}"
+                errors = (self._folder / ".err").read_text()
+                said = f"{path.name}:{step.line}: exit code {code}, and it printed\n{output}\nand as errors\n{errors}"
                 raise Failed(said + ("" if step.output is None else f"\nwhere the page shows\n{step.output}"))
             before, tries = _plain(output), tries + 1
             time.sleep(2 if "DOCS_WRITE" in os.environ else 0.2)
@@ -152,29 +153,29 @@ class World:
         return self.bash(step.text)
 
     def bash(self, text: str) -> tuple[int, str]:
-        """Run a script, and give its exit code and what it printed, with a deployment's usual names. Raises Failed."""
+        """Run a script, and give its exit code and standard output, with a deployment's usual names. Raises Failed."""
         text = _BOOKKEEPING.sub(f"{self._corner.bookkeeping_schema}.", text)
         text = _TOPIC.sub(self._corner.topic_prefix, text)
         text = text.replace("'wb:", f"'{self._corner.cache_prefix}:")
         # A block that goes on after `kill` may rely on what was killed being gone.
         kill = 'kill() { builtin kill "$@"; while grep -qxsr "${@: -1}" "$DOCS_PROCESSES"; do sleep 0.05; done; }'
         script = f"set -eo pipefail; . ./.state; trap 'export -p > .state' EXIT\n{kill}\n{text}"
-        out = self._folder / ".out"
-        with out.open("wb") as file:
+        out, err = self._folder / ".out", self._folder / ".err"
+        with out.open("wb") as file, err.open("wb") as log:
             bash = subprocess.Popen(
                 ["bash", "-c", script],
                 cwd=self._folder,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
-                stderr=file,
+                stderr=log,
             )
             try:
                 code = bash.wait(SECONDS)
             except subprocess.TimeoutExpired:
                 bash.kill()
                 bash.wait()
-                raise Failed(f"a block did not end:\n{text}\n{out.read_text()}") from None
+                raise Failed(f"a block did not end:\n{text}\n{out.read_text()}\n{err.read_text()}") from None
         return code, self._usual(out.read_text())
 
     def _usual(self, text: str) -> str:

@@ -111,8 +111,8 @@ def test_while_it_backs_off(writebehind_isolated: Isolation, tmp_path: Path) -> 
         url = through(w.corner.database_url, proxy.port)
         slow = {"WRITEBEHIND_FLUSHER__RETRY_DELAY_MIN_S": "250", "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "300"}
         flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **slow).wait_ready()
-        flusher.wait_log("assigned")
-        w.wait(lambda: len(w.progress(Counter)) == 2, "the partitions to be claimed")
+        w.load(Counter, 10)
+        w.wait_flushed()  # a claim that is cut would wait as long
         proxy.refusing = True
         proxy.reset()
         w.load(Counter, 100)

@@ -148,6 +148,15 @@ async def test_a_reset_fails_who_waits_and_is_known_while_nobody_does(url: str, 
         assert await eventually(line) == b"back"
 
 
+async def test_a_line_that_was_reset_can_be_closed(url: str, proxy: Proxy) -> None:
+    async with line_to(through(proxy, url)) as line:
+        await line.run(echo("warm"))
+        proxy.reset()
+        async with asyncio.timeout(60):
+            while not line.lost:  # noqa: ASYNC110  # a counter, which nobody announces
+                await asyncio.sleep(0.01)
+
+
 async def test_without_a_cache_each_call_says_so(url: str) -> None:
     with Proxy(urlsplit(url).port or 0) as proxy:
         nowhere = through(proxy, url)

@@ -51,7 +51,7 @@ def _audit(history: Writer, options: list[str], kill_after_s: float | None, stop
     done = audit(dict(os.environ), options, stopping=stopping, **limit)
     outcome = _OUTCOMES.get(done.code, Outcome.UNKNOWN)
     history.end(number, [(outcome, None)], code=done.code, said=done.said)
-    if outcome is Outcome.UNKNOWN and not (done.code < 0 and (kill_after_s is not None or stopping.is_set())):
+    if outcome is Outcome.UNKNOWN and done.code >= 0:  # else its time was over, or ours
         history.unexpected(f"audit ended with {done.code}: {done.said}")
 
 

@@ -8,6 +8,7 @@ only stops waiting; the answer is taken off the line all the same, and nobody ge
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -168,7 +169,8 @@ class _Protocol(asyncio.Protocol):
 
     async def close(self) -> None:
         self._transport.abort()
-        await self._writer.wait_closed()
+        with contextlib.suppress(OSError):  # what ended it before
+            await self._writer.wait_closed()
 
     def _look_at_the_time(self) -> None:
         """One timer for all calls: they end in the order in which they began."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.faults.entities import MODULE
-from tests.faults.world import ROOT, World, process_environment
+from tests.faults.world import World, started
 
 AUDIT: Final = "audit"  # kinds of operation in a history
 PLANT: Final = "plant"
-TIMEOUT_S: Final = 150.0
+TIMEOUT_S: Final = 150.0  # one that faults hold up for longer is killed
 #: How long a difference must last. A flusher that dies leaves entries to the next owner, who has the partition only
 #: after the session time-out and a rebalance, and then does what waited meanwhile.
 CONFIRM_S: Final = 20.0
@@ -35,15 +33,8 @@ def audit(
     env: Mapping[str, str], options: Sequence[str], *, kill_after_s: float = TIMEOUT_S, stopping: threading.Event
 ) -> Audited:
     """Audit once, and repair what is found. It is killed when its time is over, and told to stop when we are."""
-    command = [sys.executable, "-m", "writebehind.flusher", "audit", *options, "--entities", MODULE]
-    with subprocess.Popen(
-        [*command, "--repair", "auto", "--apply", "--keys-per-second", "0"],
-        cwd=ROOT,
-        env=process_environment(env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    repairing = ("--repair", "auto", "--apply", "--keys-per-second", "0")
+    with started(env, "audit", *options, *repairing) as process:
         deadline, told = time.monotonic() + kill_after_s, False
         while True:
             try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.faults.entities import MODULE, Appeal
-from tests.faults.world import ROOT, World, process_environment
+from tests.faults.entities import Appeal
+from tests.faults.world import World, started
 from writebehind.shared.declaration import declaration_of
 
 REPLAY: Final = "replay"  # the kind of operation it is in a history
@@ -39,14 +37,7 @@ class Replayed:
 
 def replay(env: Mapping[str, str], kill: Kill | None = None) -> Replayed:
     """Replay every open letter of the appeals. A replay that hangs is killed and told of as -9."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "writebehind.flusher", *COMMAND, "--entities", MODULE],
-        cwd=ROOT,
-        env=process_environment(env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with started(env, *COMMAND) as process:
         timer = threading.Timer(TIMEOUT_S if kill is None else kill.seconds, process.kill)
         timer.start()
         try:

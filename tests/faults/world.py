@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -16,7 +18,7 @@ import psycopg
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.faults.entities import DDL, ENTITIES
+from tests.faults.entities import DDL, ENTITIES, MODULE
 from tests.faults.proxy import Proxy
 from writebehind.embedded import Stack
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
@@ -190,6 +192,18 @@ def process_environment(env: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
     # Ended with SIGABRT, a process leaves the stack of every thread in its log.
     return {**kept, **env, "PYTHONFAULTHANDLER": "1"}
+
+
+def started(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """A command as people run it, on our entities; all that it says comes by its standard output."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "writebehind.flusher", *arguments, "--entities", MODULE],
+        cwd=ROOT,
+        env=process_environment(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def load(env: Mapping[str, str]) -> Settings:

@@ -34,6 +34,20 @@ def test_database_and_broker_restarts_while_records_flow(breakable_stack: Stack,
         flusher.stop()
 
 
+def test_a_flusher_started_before_its_database_waits_for_it(breakable_stack: Stack, tmp_path: Path) -> None:
+    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+        w.load(Counter, 100)
+        breakable_stack.postgres.kill()
+        flusher, stopped = w.flusher(), w.flusher()
+        for one in (flusher, stopped):
+            one.wait_log("waiting: the database cannot be reached")
+        stopped.stop()
+        breakable_stack.postgres.start()
+        w.wait_flushed()
+        w.check()
+        flusher.stop()
+
+
 def test_cache_restarts_and_flushall_while_a_producer_writes(breakable_stack: Stack, tmp_path: Path) -> None:
     stack = breakable_stack
     with isolated(stack.env()) as corner, world(corner, tmp_path, Counter) as w, client(w) as c:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
 
 from writebehind.embedded import Isolation
-from writebehind.flusher.servers import database
+from writebehind.flusher.servers import Unreachable, database
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import DatabaseSettings
 
@@ -46,10 +48,20 @@ def test_what_the_server_says_is_told_and_nothing_is_kept(settings: DatabaseSett
 
 def test_a_connection_that_is_lost_is_told(settings: DatabaseSettings) -> None:
     with (
-        pytest.raises(ConfigurationError, match="the database cannot be used"),
+        pytest.raises(Unreachable, match="the database cannot be used"),
         database(settings, "test") as connection,
     ):
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_a_server_that_refuses_the_connection_is_not_waited_for(settings: DatabaseSettings) -> None:
+    url = make_conninfo(settings.url.get_secret_value(), dbname="nowhere")
+    with (
+        pytest.raises(ConfigurationError, match="WRITEBEHIND_DATABASE__URL") as raised,
+        database(settings.model_copy(update={"url": SecretStr(url)}), "test"),
+    ):
+        pytest.fail("there is no such database")
+    assert not isinstance(raised.value, Unreachable)
 
 
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_database(settings: DatabaseSettings) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from writebehind.flusher.servers import Broker, database
+from writebehind.flusher.servers import Broker, database, watermarks
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import DatabaseSettings, Settings, load_settings
 
@@ -61,6 +62,33 @@ def test_what_the_broker_refuses_is_told_in_its_words() -> None:
     with pytest.raises(ConfigurationError) as raised, Broker(settings()).told("topic x could not be created"):
         raise KafkaException(refused)
     assert str(raised.value) == "topic x could not be created (TOPIC_AUTHORIZATION_FAILED: not for you)"
+
+
+class Leaderless:
+    """Stands for a consumer of a partition that has no leader at first, or never."""
+
+    def __init__(self, codes: list[int]) -> None:
+        self._codes = codes
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float) -> tuple[int, int]:
+        if self._codes:
+            raise KafkaException(KafkaError(self._codes.pop()))
+        return 3, 7
+
+
+def test_a_partition_without_a_leader_is_asked_again() -> None:
+    consumer: Any = Leaderless([KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION])
+    assert watermarks(consumer, "t", 0, 30) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("code", "timeout_s"), [(KafkaError.NOT_LEADER_FOR_PARTITION, 0), (KafkaError.TOPIC_AUTHORIZATION_FAILED, 30)]
+)
+def test_what_does_not_pass_or_lasts_too_long_is_raised(code: int, timeout_s: float) -> None:
+    consumer: Any = Leaderless([code])
+    with pytest.raises(KafkaException) as raised:
+        watermarks(consumer, "t", 0, timeout_s)
+    assert raised.value.args[0].code() == code
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:s3cret@127.0.0.1:1/x", "postgresql//u:s3cret@127.0.0.1/x"])

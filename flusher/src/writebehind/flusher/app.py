@@ -34,7 +34,7 @@ from .letterbox import Letterbox
 from .loop import Loop, Route
 from .measures import Measures
 from .membership import Membership, group_config
-from .preflight import Prepared, preflight
+from .preflight import Prepared, preflight_when_reachable
 from .settle import Settler
 from .telemetry import Telemetry
 from .who import process
@@ -197,12 +197,16 @@ def run(settings: Settings, registry: Registry) -> int:
         from .workers import supervise
 
         return supervise(settings)
-    prepared = preflight(settings, registry)
-    _tune_interpreter()
     stopping = threading.Event()
+    with _signals(stopping, settings.flusher.shutdown_timeout_s):
+        prepared = preflight_when_reachable(settings, registry, stopping)
+        return 0 if prepared is None else _flush(settings, registry, prepared, stopping)
+
+
+def _flush(settings: Settings, registry: Registry, prepared: dict[str, Prepared], stopping: threading.Event) -> int:
+    _tune_interpreter()
     address = settings.flusher.health_address
     with (
-        _signals(stopping, settings.flusher.shutdown_timeout_s),
         Telemetry.open(os.environ, prometheus=address != "off") as told,
     ):
         app = App(

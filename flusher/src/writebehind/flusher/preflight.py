@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from dataclasses import dataclass
 
 import redis
+import tenacity
 from confluent_kafka.admin import AdminClient
 
 from writebehind.shared import table
@@ -19,6 +22,8 @@ from . import servers
 from .migrate import lacking
 from .migrate import slots as read_slots
 from .settle import connect as connect_cache
+
+log = logging.getLogger("writebehind.flusher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,34 @@ class Prepared:
         )
 
 
+def preflight_when_reachable(
+    settings: Settings, registry: Registry, stopping: threading.Event
+) -> dict[str, Prepared] | None:
+    """`preflight`, once the database answers: servers start in any order. None: told to stop before it did."""
+    flusher = settings.flusher
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(servers.Unreachable),
+        wait=tenacity.wait_random_exponential(multiplier=flusher.retry_delay_min_s, max=flusher.retry_delay_max_s),
+        stop=tenacity.stop_when_event_set(stopping),
+        sleep=tenacity.sleep_using_event(stopping),
+        before_sleep=_tell,
+    )
+    try:
+        return attempts(preflight, settings, registry)
+    except tenacity.RetryError:
+        return None
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    if state.attempt_number == 1 and state.outcome is not None:
+        log.warning("waiting: %s", state.outcome.exception())
+
+
 def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:
     """Check tables, slots, librdkafka's options and the cache's eviction policy.
 
-    A cache or broker that is down does not matter yet. Raises ConfigurationError listing every problem.
+    A cache or broker that is down does not matter yet. Raises ConfigurationError listing every problem; Unreachable
+    when the database does not answer.
     """
     problems: list[str] = []
     prepared: dict[str, Prepared] = {}

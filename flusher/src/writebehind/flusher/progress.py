@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
@@ -130,7 +130,7 @@ class Ledger:
             return None
         with self._broker.told(poll=self._consumer.poll):
             try:
-                start, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
+                start, end = servers.watermarks(self._consumer, topic, partition, ANSWER_S)
             except KafkaException as error:
                 if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
                     raise

@@ -11,31 +11,71 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from confluent_kafka import KafkaError, KafkaException
+import tenacity
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import DatabaseSettings, Settings, kafka_client_config, options_refused
 
+from .triage import Verdict, triage
+
 CONNECT_TIMEOUT_S = 10
+
+#: A broker that starts or stops says these of partitions whose leader it does not know yet, or is no more.
+NO_LEADER = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
+
+
+class Unreachable(ConfigurationError):
+    """A server that does not answer now: what runs for ever waits for it, any other command ends."""
 
 
 @contextmanager
 def database(settings: DatabaseSettings, name: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection with our time-outs, in one transaction that is committed at the end. Raises ConfigurationError."""
+    """A connection with our time-outs, in one transaction that is committed at the end.
+
+    Raises ConfigurationError; Unreachable when the server does not answer.
+    """
     timeouts = {"statement_timeout": settings.statement_timeout_s, "lock_timeout": settings.lock_timeout_s}
-    try:
-        connection = psycopg.connect(
-            settings.url.get_secret_value(), application_name=name, connect_timeout=CONNECT_TIMEOUT_S
-        )
-    except psycopg.Error as error:
-        raise ConfigurationError(
-            f"the database cannot be reached ({error.sqlstate or type(error).__name__}): check "
-            "WRITEBEHIND_DATABASE__URL and whether the server runs"
-        ) from None
+    connection = _connect(settings.url.get_secret_value(), name)
     with database_told(settings), connection:
         for timeout, seconds in timeouts.items():
             connection.execute("SELECT set_config(%s, %s, false)", (timeout, f"{int(seconds * 1000)}ms"))
         yield connection
+
+
+def _connect(url: str, name: str) -> psycopg.Connection[Any]:
+    kinds = ConfigurationError, Unreachable
+    for last in (False, True):
+        try:
+            return psycopg.connect(url, application_name=name, connect_timeout=CONNECT_TIMEOUT_S)
+        except psycopg.Error as error:
+            away = _away(url)
+            if away or last:  # a server that answers now, but not a moment ago, has just started
+                raise kinds[away](
+                    f"the database cannot be reached ({error.sqlstate or type(error).__name__}): check "
+                    "WRITEBEHIND_DATABASE__URL and whether the server runs"
+                ) from None
+    raise AssertionError
+
+
+def _away(url: str) -> bool:
+    """Whether the server does not answer or takes no connections yet. libpq gives no code when connecting fails."""
+    try:
+        conninfo = make_conninfo(url, connect_timeout=CONNECT_TIMEOUT_S)
+    except psycopg.Error:
+        return False
+    return pq.PGconn.ping(conninfo.encode()) in (pq.Ping.NO_RESPONSE, pq.Ping.REJECT)
 
 
 @contextmanager
@@ -47,12 +87,11 @@ def database_told(settings: DatabaseSettings) -> Iterator[None]:
         raise ConfigurationError(
             f"there are no bookkeeping tables in schema {settings.schema_}: run `writebehind migrate`"
         ) from None
-    except psycopg.OperationalError as error:
-        raise ConfigurationError(_said(error)) from None
     except psycopg.Error as error:
-        if error.sqlstate is None:
+        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
             raise  # psycopg's own check of what we gave it: a fault of ours
-        raise ConfigurationError(_said(error)) from None
+        passes = triage(error) is Verdict.TRANSIENT
+        raise (Unreachable if passes else ConfigurationError)(_said(error)) from None
 
 
 def _said(error: psycopg.Error) -> str:
@@ -104,3 +143,22 @@ class Broker:
     def _hear(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._heard[-3:] = [*self._heard[-2:], error.name()]
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
+    """A partition's first offset and the next one. Raises KafkaException.
+
+    A partition without a leader is asked again for as long as one answer may take: brokers that start or stop have
+    such for a moment.
+    """
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_has_no_leader),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+        stop=tenacity.stop_after_delay(timeout_s),
+        reraise=True,
+    )
+    return attempts(consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=timeout_s)
+
+
+def _has_no_leader(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in NO_LEADER

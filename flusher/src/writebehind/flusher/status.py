@@ -148,10 +148,7 @@ class Sampler:
             known = self._consumer.list_topics(topic, timeout=ASK_S).topics[topic]
             if known.error is not None:
                 return {}
-            return {
-                number: self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ASK_S)
-                for number in known.partitions
-            }
+            return {number: servers.watermarks(self._consumer, topic, number, ASK_S) for number in known.partitions}
 
     def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
         """When the record at `offset` was written; None when it cannot be read in time, or expired just now."""

@@ -104,7 +104,7 @@ class _Invalidations:
         found: dict[tuple[str, int], int] = {}
         with self._broker.told(poll=self._consumer.poll):
             for place in self._places():
-                start, end = self._consumer.get_watermark_offsets(place, timeout=ANSWER_S)
+                start, end = servers.watermarks(self._consumer, place.topic, place.partition, ANSWER_S)
                 found[place.topic, place.partition] = 0 if start == end else end
         return found
 

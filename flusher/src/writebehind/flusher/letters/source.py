@@ -123,7 +123,4 @@ class DeadLetters:
                 if known.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
                     return {}
                 raise KafkaException(known.error)
-            return {
-                number: self._consumer.get_watermark_offsets(TopicPartition(name, number), timeout=ANSWER_S)
-                for number in known.partitions
-            }
+            return {number: servers.watermarks(self._consumer, name, number, ANSWER_S) for number in known.partitions}

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 from confluent_kafka.admin import AdminClient
@@ -143,6 +145,26 @@ def test_threads_share_one_synchronous_client(here: World) -> None:
         assert found is not None
         assert (found.score, found.best) == (400, 749)
     assert len(here.records(Player)) == 400
+
+
+def test_increments_wait_for_a_base_that_another_process_is_loading(writebehind_isolated: Isolation) -> None:
+    with (
+        world(writebehind_isolated, producer={"timeout_s": 60.0}) as here,
+        Client.open(here.settings) as one,
+        Client.open(here.settings) as other,
+        ThreadPoolExecutor() as threads,
+    ):
+        with psycopg.connect(writebehind_isolated.database_url) as blocker:
+            blocker.execute("LOCK TABLE players")
+            before = here.calls()
+            writes = [threads.submit(client.update, Player, 1, score=1) for client in (one, other)]
+            wait_until(lambda: here.calls() - before >= 12, "the second to look again and again")
+            assert not any(write.done() for write in writes)
+        for write in writes:
+            write.result(60)
+        found = one.get(Player, 1)
+        assert found is not None
+        assert found.score == 2
 
 
 async def test_update_many_gives_a_receipt_each_and_checks_all_before_it_writes(here: World) -> None:

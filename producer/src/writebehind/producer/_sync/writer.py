@@ -29,7 +29,6 @@ from .rows import Rows
 log = logging.getLogger("writebehind.producer")
 
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
-BASE_ATTEMPTS = 3
 BASE_WAIT_S = 0.02  # between two looks at a base that somebody else is loading
 BASES_REST_S = 1.0  # after the database did not give one: increments that need a base do without, rather than wait
 
@@ -92,13 +91,16 @@ class Writer:
         if combiner is None:
             combiner = self._combiners[target.topic] = Combiner(self._apply, KEYS_PER_CALL)
         waiting = list(writes)
-        for _ in range(BASE_ATTEMPTS):
+        deadline = time.monotonic() + base_timeout_s
+        while True:
             for write in waiting:
                 write.needs_base = None
             combiner.submit(waiting)
             waiting = [write for write in waiting if write.needs_base is not None]
             if not waiting:
                 return
+            if time.monotonic() >= deadline:
+                break
             try:
                 self._load_bases(target, waiting, base_timeout_s)
             except (DatabaseDown, CacheDown):
@@ -144,6 +146,8 @@ class Writer:
         """Load the rows that increments need and fill their entries. Raises DatabaseDown or CacheDown."""
         ours = {write.entry: write for write in writes if write.needs_base}
         if not ours:
+            if self._bases.is_open:
+                raise DatabaseDown(f"{target.declaration.name}: the database did not answer a moment ago")
             sleep(BASE_WAIT_S)
             return
         rows = self._select_bases(target, [write.key for write in ours.values()], timeout_s)

@@ -14,6 +14,8 @@ from writebehind.producer import Client, load_settings
 from writebehind.shared import bookkeeping
 from writebehind.shared.entity import Entity
 
+PATIENT = {"timeout_s": 5.0, "connect_timeout_s": 5.0}  # a busy machine is not a cache that is down
+
 
 @contextmanager
 def client(w: World) -> Iterator[Client]:
@@ -21,7 +23,7 @@ def client(w: World) -> Iterator[Client]:
     with pytest.MonkeyPatch.context() as patched:
         for name, value in w.env.items():
             patched.setenv(name, value)
-        settings = load_settings()
+        settings = load_settings(cache=PATIENT)
     with Client.open(settings) as opened:
         yield opened
 

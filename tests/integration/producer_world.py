@@ -133,7 +133,12 @@ def world(
             "partitions": 2,
         },
         "database": {"url": isolation.database_url, "schema": isolation.bookkeeping_schema},
-        "cache": {"url": isolation.cache_url, "prefix": isolation.cache_prefix, "timeout_s": 2.0},
+        "cache": {
+            "url": isolation.cache_url,
+            "prefix": isolation.cache_prefix,
+            "timeout_s": 2.0,  # a busy machine is not a cache that is down
+            "connect_timeout_s": 2.0,
+        },
     }
     for group, values in settings.items():
         groups[group] = {**groups.get(group, {}), **values}

@@ -18,6 +18,7 @@ from tests.integration.flusher_world import World, through, world
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import Isolation, isolated
 from writebehind.embedded.server import Server
+from writebehind.flusher.gap import BY_HAND
 from writebehind.shared import naming
 
 PATIENT = {  # nothing but a second signal ends it early
@@ -185,6 +186,41 @@ def test_with_a_broker_that_does_not_answer(breakable_stack: Stack, tmp_path: Pa
         w.wait_flushed()
         freeze()
         flusher.stop()
+
+
+def test_with_a_broker_it_has_never_reached(breakable_stack: Stack, tmp_path: Path) -> None:
+    with (
+        isolated(breakable_stack.env()) as corner,
+        world(corner, tmp_path, Counter) as w,
+        frozen(breakable_stack.kafka) as freeze,
+    ):
+        freeze()
+        w.flusher().wait_ready().stop()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_while_it_claims_partitions_of_a_broker_that_does_not_answer(
+    breakable_stack: Stack, tmp_path: Path, signals: int
+) -> None:
+    with (
+        isolated(breakable_stack.env()) as corner,
+        world(corner, tmp_path, Counter) as w,
+        Proxy(w.database_port, Postgres) as proxy,
+        frozen(breakable_stack.kafka) as freeze,
+    ):
+        url = through(corner.database_url, proxy.port)
+        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **(PATIENT if signals == 2 else {})).wait_ready()
+        w.load(Counter, 100)
+        w.wait_flushed()
+
+        def move() -> None:
+            table = f'"{corner.bookkeeping_schema}".progress'
+            w.execute(f"UPDATE {table} SET owner = '{BY_HAND}test', owner_epoch = owner_epoch + 1")
+            freeze()
+
+        proxy.trap("SELECT topic, partition, topic_id", Moment.BEFORE_REQUEST, move)  # does progress stand as it did?
+        flusher.wait_log(f"{BY_HAND}test")
+        end(flusher, signals)
 
 
 @pytest.mark.parametrize("signals", [1, 2])

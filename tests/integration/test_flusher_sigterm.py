@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,14 +189,10 @@ def test_with_a_broker_that_does_not_answer(breakable_stack: Stack, tmp_path: Pa
         flusher.stop()
 
 
-def test_with_a_broker_it_has_never_reached(breakable_stack: Stack, tmp_path: Path) -> None:
-    with (
-        isolated(breakable_stack.env()) as corner,
-        world(corner, tmp_path, Counter) as w,
-        frozen(breakable_stack.kafka) as freeze,
-    ):
-        freeze()
-        w.flusher().wait_ready().stop()
+def test_with_a_broker_it_has_never_reached(writebehind_isolated: Isolation, tmp_path: Path) -> None:
+    with world(writebehind_isolated, tmp_path, Counter) as w, socket.create_server(("127.0.0.1", 0)) as silent:
+        servers = f"127.0.0.1:{silent.getsockname()[1]}"
+        w.flusher(WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS=servers).wait_ready().stop()
 
 
 @pytest.mark.parametrize("signals", [1, 2])

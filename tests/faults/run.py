@@ -7,6 +7,7 @@ of JSON. The exit code is 1 when a promise was broken or the run proves nothing,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -54,17 +55,20 @@ def main() -> int:
     for fault in planned:
         say(f"  {fault}")
     signal.signal(signal.SIGTERM, _end)
-    try:
-        whole = not args.only and args.seconds >= WHOLE_S
-        result = run(Options(seed, args.seconds, args.poison, folder, whole), planned, say)
-    except EmbeddedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for line in report.text(result):
-        say(line)
-    if not args.no_bugs:
-        say("planting bugs")
-        result.planted_bugs_caught = _planted()
+    with contextlib.ExitStack() as beside:
+        # Virtual time does not mind what else there is to do: it gets what the run leaves.
+        simulation = None if args.no_bugs else beside.enter_context(_planting("simulation.planted", "nice"))
+        try:
+            whole = not args.only and args.seconds >= WHOLE_S
+            result = run(Options(seed, args.seconds, args.poison, folder, whole), planned, say)
+        except EmbeddedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        for line in report.text(result):
+            say(line)
+        if simulation is not None:
+            say("planting bugs")
+            result.planted_bugs_caught = _planted(simulation, beside.enter_context(_planting("hunt")))
     report.write(result, folder)
     say(f"page: {folder / 'report.html'}")
     print(json.dumps(result.line()), flush=True)
@@ -72,15 +76,25 @@ def main() -> int:
     return 0 if result.green and result.every_bug_caught else 1
 
 
-def _planted() -> str:
-    """Whether the checkers find what is wrong: bugs planted into simulation and real runs, as "caught/planted"."""
+@contextmanager
+def _planting(module: str, *how: str) -> Iterator[subprocess.Popen[str]]:
+    """Planting bugs into the simulation, or into real runs, in a process that ends with the body."""
+    command = [*how, sys.executable, "-m", f"tests.faults.{module}", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _planted(*runs: subprocess.Popen[str]) -> str:
+    """Whether the checkers find what is wrong, as "caught/planted"."""
     caught = planted = 0
-    for module in ("simulation.planted", "hunt"):
-        command = [sys.executable, "-m", f"tests.faults.{module}", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 1) or not done.stdout:
-            return f"{module} could not run: {done.stderr.strip().splitlines()[-1:]}"
-        of_module = json.loads(done.stdout.splitlines()[-1])["planted_bugs_caught"].split("/")
+    for process in runs:
+        said, trouble = process.communicate()
+        if process.returncode not in (0, 1) or not said:
+            return f"planting bugs could not run: {trouble.strip().splitlines()[-1:]}"
+        of_module = json.loads(said.splitlines()[-1])["planted_bugs_caught"].split("/")
         caught, planted = caught + int(of_module[0]), planted + int(of_module[1])
     return f"{caught}/{planted}"
 

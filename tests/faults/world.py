@@ -40,6 +40,7 @@ SETTINGS: Final = {
     "WRITEBEHIND_DATABASE__STATEMENT_TIMEOUT_S": "10",
     "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",  # the least a broker allows
     "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "1",
+    "WRITEBEHIND_FLUSHER__SHUTDOWN_TIMEOUT_S": "5",  # what a SIGTERM costs while the broker is away
     "WRITEBEHIND_PRODUCER__TIMEOUT_S": "5",
     "WRITEBEHIND_PRODUCER__DELIVERY_TIMEOUT_S": "15",  # an audit waits for it before it calls a record lost
     # A machine that is busy must not look like a cache that is down: reads may lag then, and no fault would explain it.

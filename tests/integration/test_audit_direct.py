@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 import redis
 
 from tests.integration.direct_world import MODULE, Aside, Page, Through, direct_world
-from tests.integration.flusher_process import TIMEOUT_S, Flusher, wait_until
+from tests.integration.flusher_process import TIMEOUT_S, Flusher, run_command, wait_until
 from tests.integration.producer_world import World
 from writebehind.embedded import Isolation
 from writebehind.flusher.audit.options import Options, Repair
@@ -116,18 +117,35 @@ def test_drift_of_direct_entries_is_found_among_their_writes_and_repaired(here: 
     assert (rows.code, rows.entities["through"]["compared"] > 0) == (0, True)
 
 
+def write_of_somebody(here: World, key: str, until_us: int = 2**52) -> None:
+    """Who could not reach the cache, and may commit until then."""
+    invalidator = Invalidator(here.settings)
+    assert invalidator.send([Invalidation("aside", key, "t", until_us)], TIMEOUT_S)
+    invalidator.close()
+
+
+def whereis(here: World, *arguments: str, code: int = 0) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(
+        run_command(here.env, "whereis", *arguments, "--json", "--entities", MODULE, code=code)
+    )
+    return told
+
+
 def test_what_waits_in_kafka_is_pending_until_a_flusher_has_carried_it_out(here: World, tmp_path: Path) -> None:
     with Client.open(here.settings) as client:
         client.create(Aside, 1, name="old")
         client.get(Aside, 1)
     here.execute("INSERT INTO throughs_direct (id, version) VALUES (1, 1)")
     here.execute("INSERT INTO pages VALUES ('a', 'b', 'c')")
-    invalidator = Invalidator(here.settings)
-    assert invalidator.send([Invalidation("aside", "1", "t", 1)], TIMEOUT_S)
-    invalidator.close()
+    write_of_somebody(here, "1", until_us=1)
     here.execute("UPDATE asides SET name = 'new'")
     result = audited(here, wait_s=2.0)
     assert (found(here, result), result.entities["aside"]["verdicts"]["pending"]) == ({}, 1)
+    told = whereis(here, "aside", "1")
+    assert told["conclusion"] == "pending: 1 invalidation of it waits in Kafka to be carried out"
+    assert (told["verdict"], told["differing"], len(told["kafka"]["records"])) == ("pending", ["name"], 1)
+    assert whereis(here, "through", "1")["conclusion"] == "not cached: readers get the row"
+    assert whereis(here, "page", "a|c")["conclusion"] == "not cached: there is no row either"
     flusher = Flusher(here.env, [MODULE], tmp_path / "log")
     try:
         wait_until(lambda: here.entry(Aside, "1") == {}, "the invalidation")
@@ -135,5 +153,10 @@ def test_what_waits_in_kafka_is_pending_until_a_flusher_has_carried_it_out(here:
             client.get(Aside, 1)
         here.execute("UPDATE asides SET name = 'by hand'")
         assert found(here, audited(here)) == {("aside", "1"): "differs"}
+        told = whereis(here, "aside", "1", code=1)
+        assert (told["verdict"], told["kafka"]["records"], told["audit"]["verdict"]) == ("differs", [], "differs")
+        write_of_somebody(here, "1")
+        under_way = "readers get the row: a write is under way, or its writer has died"
+        wait_until(lambda: whereis(here, "aside", "1")["conclusion"].startswith(under_way), "the intent")
     finally:
         flusher.stop()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from writebehind.shared.declaration import Declaration
 from writebehind.shared.record import GENERATION, VERSION, BadRecord, Codec
 from writebehind.shared.settings import Settings
 
@@ -34,12 +33,16 @@ class Unflushed:
     looked_at: int
     behind: int
 
+    def __add__(self, other: Unflushed) -> Unflushed:
+        """Of several partitions."""
+        return Unflushed(self.records + other.records, self.looked_at + other.looked_at, self.behind + other.behind)
+
 
 def find(
-    settings: Settings, declaration: Declaration, topic: str, partition: int, key: bytes, start: int, end: int
+    settings: Settings, codec: Codec | None, topic: str, partition: int, key: bytes, start: int, end: int
 ) -> Unflushed:
-    """The key's records from offset `start` up to `end`. Raises ConfigurationError."""
-    codec, found, looked_at = Codec(declaration), list[Record](), 0
+    """The key's records from offset `start` up to `end`; their values only with a codec. Raises ConfigurationError."""
+    found, looked_at = list[Record](), 0
     stop = min(end, start + RECORDS_MAX)
     if start >= stop:
         return Unflushed([], 0, 0)
@@ -78,7 +81,9 @@ def find(
     return Unflushed(found, min(looked_at, stop - start), end - start)
 
 
-def _record(codec: Codec, partition: int, offset: int, value: bytes | None) -> Record:
+def _record(codec: Codec | None, partition: int, offset: int, value: bytes | None) -> Record:
+    if codec is None:
+        return Record(partition, offset, None, None)
     try:
         (row,) = codec.decode([value])
     except BadRecord:

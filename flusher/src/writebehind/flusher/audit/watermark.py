@@ -31,7 +31,7 @@ class Watermark:
         self._prefix = settings.kafka.topic_prefix
         self._ledger = ledger
         self._direct = frozenset(direct)
-        self._invalidations = _Invalidations(settings) if direct else None
+        self._invalidations = Invalidations(settings) if direct else None
         self._progress: dict[str, tuple[float, Ends]] = {}
         self._known = False  # both have answered before: else they are not away, but not there
 
@@ -85,7 +85,7 @@ class Watermark:
         }
 
 
-class _Invalidations:
+class Invalidations:
     """The topic of invalidations, and how far flushers have carried them out: as far as their group has committed."""
 
     def __init__(self, settings: Settings) -> None:
@@ -101,12 +101,17 @@ class _Invalidations:
 
     def ends(self) -> Ends:
         """By partition. What nobody can read any more needs not be waited for."""
-        found: dict[tuple[str, int], int] = {}
+        return {place: 0 if start == end else end for place, (start, end) in self.logs().items()}
+
+    def logs(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """The first offset and the next one, by partition."""
         with self._broker.told(poll=self._consumer.poll):
-            for place in self._places():
-                start, end = servers.watermarks(self._consumer, place.topic, place.partition, ANSWER_S)
-                found[place.topic, place.partition] = 0 if start == end else end
-        return found
+            return {
+                (place.topic, place.partition): servers.watermarks(
+                    self._consumer, place.topic, place.partition, ANSWER_S
+                )
+                for place in self._places()
+            }
 
     def progress(self) -> Ends:
         """By partition in which anything was committed."""

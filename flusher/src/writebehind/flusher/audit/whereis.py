@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError, InvalidWrite
+from writebehind.shared.invalidation import Invalidation
+from writebehind.shared.record import Codec
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings
+from writebehind.shared.strategy import WriteBehind
 
 from ..letters.filters import Filters
 from ..letters.item import REFUSED, Item
@@ -24,6 +27,7 @@ from .partition import partition_of
 from .runs import Runs
 from .store import Store, Table
 from .unflushed import Unflushed, find
+from .watermark import Invalidations
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Story:
     key_text: str
     found: Found
     ttl_ms: int | None
-    topic: str
-    partition: int
+    topic: str  # of the entity's records; of the invalidations of one that is not written behind
+    partition: int | None  # None: an invalidation may be in any
     unflushed: Unflushed | None  # None: there is no such partition, or nobody has claimed it
     letters: list[Item]
     row: Row | None
@@ -43,6 +47,11 @@ class Story:
     differing: list[str]
     audit: dict[str, Any] | None  # what an audit last found wrong with it
     table: Table
+
+    @property
+    def written_behind(self) -> bool:
+        """Whether the entity's writes go through Kafka; else only invalidations do, when the cache is away."""
+        return isinstance(self.table.declaration.strategy, WriteBehind)
 
 
 def key_of(declaration: Declaration, parts: Sequence[str]) -> tuple[Any, ...]:
@@ -62,7 +71,6 @@ def key_of(declaration: Declaration, parts: Sequence[str]) -> tuple[Any, ...]:
 def tell(settings: Settings, registry: Registry, entity: str, parts: Sequence[str]) -> Story:
     """Look everywhere. Raises ConfigurationError when a server does not answer."""
     declaration = registry[entity]
-    _ = declaration.write_behind  # there is no way of records to tell of otherwise
     form = form_of(declaration)
     key = key_of(declaration, parts)
     key_text = declaration.key_text(key)
@@ -72,14 +80,14 @@ def tell(settings: Settings, registry: Registry, entity: str, parts: Sequence[st
         table = Table(store, declaration, settings.database.schema_)
         cache = CacheReader(settings.cache)
         stack.callback(cache.close)
-        ledger = stack.enter_context(Ledger(settings))
+        behind = isinstance(declaration.strategy, WriteBehind)
         # Entry, then the ends, then the row: what the entry shows is either in the row, or before the ends.
         (found,) = cache.read(entity, form, [key_text])
         ttl = cache.ttl_ms(entity, key_text)
-        topic = naming.topic(settings.kafka.topic_prefix, entity)
-        partition, unflushed = _unflushed(settings, ledger, declaration, topic, key_text)
+        look = _unflushed if behind else _not_invalidated
+        topic, partition, unflushed = look(settings, declaration, key_text)
         wanted = Filters(entities=frozenset([entity]), keys=frozenset([key_text]))
-        letters = list(stack.enter_context(scan(settings, registry, wanted)).items())
+        letters = list(stack.enter_context(scan(settings, registry, wanted)).items()) if behind else []
         row = table.rows([key]).get(key)
         audit = Runs(store, settings.database.schema_).last_finding(entity, key_text)
     verdict, differing = _verdict(table, found, row, unflushed, letters)
@@ -88,18 +96,32 @@ def tell(settings: Settings, registry: Registry, entity: str, parts: Sequence[st
     )
 
 
-def _unflushed(
-    settings: Settings, ledger: Ledger, declaration: Declaration, topic: str, key_text: str
-) -> tuple[int, Unflushed | None]:
-    standings = ledger.topic(topic)
+def _unflushed(settings: Settings, declaration: Declaration, key_text: str) -> tuple[str, int | None, Unflushed | None]:
+    """Topic, partition, and the key's records that are not in the table yet."""
+    topic = naming.topic(settings.kafka.topic_prefix, declaration.name)
+    with Ledger(settings) as ledger:
+        standings = ledger.topic(topic)
     if not standings:
         raise ConfigurationError(f"there is no topic {topic}: run `writebehind migrate`")
     number = partition_of(key_text.encode(), len(standings))
     standing = standings[number]
     if standing.log is None or standing.gap is not None:
-        return number, None
+        return topic, number, None
     start = standing.log.start if standing.stored is None else standing.stored.next_offset
-    return number, find(settings, declaration, topic, number, key_text.encode(), start, standing.log.end)
+    found = find(settings, Codec(declaration), topic, number, key_text.encode(), start, standing.log.end)
+    return topic, number, found
+
+
+def _not_invalidated(
+    settings: Settings, declaration: Declaration, key_text: str
+) -> tuple[str, int | None, Unflushed | None]:
+    """The topic, and what writers who could not reach the cache left there for the entry and nobody carried out yet."""
+    place, found = Invalidation(declaration.name, key_text, "").place, Unflushed([], 0, 0)
+    with closing(Invalidations(settings)) as invalidations:
+        logs, done = invalidations.logs(), invalidations.progress()
+    for (topic, number), (start, end) in logs.items():
+        found += find(settings, None, topic, number, place, max(start, done.get((topic, number), start)), end)
+    return naming.invalidations_topic(settings.kafka.topic_prefix), None, found
 
 
 def _verdict(
@@ -113,4 +135,7 @@ def _verdict(
     # One look cannot tell a lost record from one that is not flushed yet, except where there is none.
     flushed = unflushed is not None and not unflushed.records and unflushed.looked_at >= unflushed.behind
     versions = [i.message.letter.version or 0 for i in letters if i.state == REFUSED and i.message is not None]
-    return comparer.judge(found, row, flushed=flushed, letters=versions), comparer.differences(found, row)
+    differing = comparer.differences(found, row)
+    if not flushed and differing and not isinstance(table.declaration.strategy, WriteBehind):
+        return Verdict.PENDING, differing  # its invalidation waits
+    return comparer.judge(found, row, flushed=flushed, letters=versions), differing

@@ -18,7 +18,10 @@ from .whereis import Story
 def conclusion(story: Story) -> str:
     """One line that says where the key's writes are. Pure."""
     count = 0 if story.unflushed is None else len(story.unflushed.records)
-    waiting = f"{count} record{'' if count == 1 else 's'} of it wait in Kafka to be flushed"
+    what, for_what = ("record", "to be flushed") if story.written_behind else ("invalidation", "to be carried out")
+    waiting = f"{count} {what} of it waits in Kafka {for_what}"
+    if count != 1:
+        waiting = f"{count} {what}s of it wait in Kafka {for_what}"
     open_letters = sum(item.state == REFUSED for item in story.letters)
     if story.unflushed is None:
         return f"partition {story.partition} of {story.topic} is stopped or gone: see `writebehind progress show`"
@@ -26,6 +29,8 @@ def conclusion(story: Story) -> str:
         row = "there is no row either" if story.row is None else "readers get the row"
         tail = f"; {waiting}" if count else f"; {open_letters} of its writes were refused" if open_letters else ""
         return f"not cached: {row}{tail}"
+    if isinstance(story.found, Cached) and story.found.kept.intents:
+        return "readers get the row: a write is under way, or its writer has died and its intent has not run out yet"
     fields = ", ".join(story.differing)
     says = {
         Verdict.IN_SYNC: "in sync: cache and row say the same",
@@ -77,6 +82,7 @@ def _cache_json(story: Story, *, values: bool) -> dict[str, Any] | None:
         "written_at": _time(kept.version),
         "generation": kept.generation,
         "pending": kept.pending,
+        "intents": kept.intents,
         "tainted": kept.tainted,
         "versions": {names.get(short, short): version for short, version in kept.marks.items()},
         "unsettled_sums": [names.get(short, short) for short in kept.sums],

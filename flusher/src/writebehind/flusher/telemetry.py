@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
@@ -19,6 +20,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
 from writebehind.shared import telemetry
 from writebehind.shared.errors import ConfigurationError
@@ -27,6 +29,7 @@ log = logging.getLogger("writebehind.flusher")
 
 CLOSE_S = 1.0  # how long a flusher's shutdown waits for the last export
 SERVICE = "writebehind-flusher"
+_PROMETHEUS = "OTEL_EXPORTER_PROMETHEUS"
 
 
 class Telemetry:
@@ -44,14 +47,22 @@ class Telemetry:
     ) -> Iterator[Telemetry]:
         """Set up what the variables ask for. Raises ConfigurationError for an exporter that we do not have.
 
+        prometheus: whether somebody serves `prometheus_text`. Else, or when a port is named for it, the exporter
+            `prometheus` serves them itself, at `OTEL_EXPORTER_PROMETHEUS_HOST` and `_PORT` (localhost, 9464).
         service: the name that is exported unless the variables have one.
         close_s: how long the end waits for the last export; what the collector does not take by then is given up.
         """
-        readers = _readers(_exporters(environment, "OTEL_METRICS_EXPORTER"), environment)
+        measured = _exporters(environment, "OTEL_METRICS_EXPORTER")
+        readers = _readers(measured, environment)
         text: Callable[[], bytes] = bytes
-        if prometheus and not _disabled(environment):
-            reader, text = _prometheus()
+        shutdowns: list[Callable[[], object]] = []
+        serves = "prometheus" in measured and (not prometheus or f"{_PROMETHEUS}_PORT" in environment)
+        if (prometheus or serves) and not _disabled(environment):
+            reader, registry = _prometheus()
             readers.append(reader)
+            text = partial(generate_latest, registry)
+            if serves:
+                shutdowns.append(_serve(environment, registry))
         traced = _exporters(environment, "OTEL_TRACES_EXPORTER")
         resource = _resource(environment, service) if readers or traced else None
         meters = MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
@@ -63,7 +74,7 @@ class Telemetry:
                 text,
             )
         finally:
-            _close([provider.shutdown for provider in (meters, spans) if provider is not None], close_s)
+            _close([*shutdowns, *(one.shutdown for one in (meters, spans) if one is not None)], close_s)
 
 
 def _exporters(environment: Mapping[str, str], variable: str) -> list[str]:
@@ -109,12 +120,30 @@ def _check_protocol(environment: Mapping[str, str], signal: str) -> None:
             )
 
 
-def _prometheus() -> tuple[MetricReader, Callable[[], bytes]]:
+def _prometheus() -> tuple[MetricReader, CollectorRegistry]:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
-    from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    return PrometheusMetricReader(scope_info_enabled=False, registry=registry), lambda: generate_latest(registry)
+    return PrometheusMetricReader(scope_info_enabled=False, registry=registry), registry
+
+
+def _serve(environment: Mapping[str, str], registry: CollectorRegistry) -> Callable[[], object]:
+    """Serve measurements to Prometheus; gives what ends that."""
+    host, port = environment.get(f"{_PROMETHEUS}_HOST", "localhost"), environment.get(f"{_PROMETHEUS}_PORT", "9464")
+    try:
+        server, _ = start_http_server(int(port), host, registry)
+    except ValueError:
+        raise ConfigurationError(f"{_PROMETHEUS}_PORT: not a port") from None
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a port"
+        raise ConfigurationError(f"{_PROMETHEUS}_PORT: cannot listen on {host}:{port} ({reason})") from None
+    log.info("metrics at http://%s:%d/metrics", host, server.server_port)
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+
+    return end
 
 
 def _resource(environment: Mapping[str, str], service: str) -> Resource:

@@ -81,6 +81,26 @@ k8s-tools: .cache/go/kustomize .cache/go/kubeconform ## Build kustomize and kube
 	@command -v go >/dev/null || echo "Go is not installed: the manifests are checked as they are written" >&2
 	@! command -v go >/dev/null || GOBIN=$(CURDIR)/.cache/go go install $(GO_PACKAGE)
 
+##### Secure
+
+SECURITY := .cache/security
+$(SECURITY)/.installed: $(UV) locks/security.txt
+	$(UV) venv --quiet --allow-existing --python $(PY) $(SECURITY)
+	$(UV) pip sync --quiet --python $(SECURITY)/bin/python --require-hashes locks/security.txt
+	@touch $@
+
+.PHONY: sbom
+sbom: $(SECURITY)/.installed ## Write what producer, flusher and the example need, as CycloneDX, into build/
+	@mkdir -p build
+	@for name in producer flusher example; do \
+	    $(SECURITY)/bin/cyclonedx-py requirements --output-reproducible --output-file build/sbom-$$name.json locks/$$name.txt \
+	        && echo "build/sbom-$$name.json" || exit; done
+
+.PHONY: pip-audit
+pip-audit: $(SECURITY)/.installed ## Ask the index for known vulnerabilities of all that the locks pin; needs the network
+	@failed=0; for lock in $(filter-out locks/demo.txt,$(wildcard locks/*.txt)); do echo "$$lock"; \
+	    $(SECURITY)/bin/pip-audit --strict --disable-pip --require-hashes --requirement $$lock $(ARGS) || failed=1; done; exit $$failed
+
 ##### Break it on purpose
 
 MINUTES ?= 60
@@ -154,8 +174,9 @@ INPUTS_producer := shared/pyproject.toml producer/pyproject.toml --constraints $
 INPUTS_flusher := flusher/pyproject.toml $(INPUTS_producer)
 INPUTS_example := --group pyproject.toml:example $(INPUTS_producer)
 INPUTS_demo := --group pyproject.toml:demo --no-deps
+INPUTS_security := --group pyproject.toml:security
 INPUTS_uv := --group pyproject.toml:uv
-LOCKS := dev producer flusher example demo uv
+LOCKS := dev producer flusher example demo security uv
 OWN := writebehind-shared writebehind-producer writebehind-flusher writebehind-embedded
 
 # $(call compile,OPTIONS) makes the locks anew in a folder beside. What a lock pins already stays as long as it fits the

@@ -7,22 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.zygote import WRITEBEHIND, zygote
 from writebehind.embedded import Isolation, Stack
 
-from .world import World, zygote
+from .world import World
+
+MORE = ("celery.bin.celery", "django.core.management", "writebehind.producer")  # what pages run beside our commands
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    with zygote(tmp_path_factory.mktemp("zygote")) as found:
-        yield found
+def forks() -> Iterator[str]:
+    with zygote(*WRITEBEHIND, *MORE) as address:
+        yield address
 
 
 @pytest.fixture
-def world(
-    writebehind_isolated: Isolation, writebehind_stack: Stack, tmp_path: Path, forks: tuple[str, Path]
-) -> Iterator[World]:
-    found = World(writebehind_isolated, writebehind_stack, tmp_path, *forks)
+def world(writebehind_isolated: Isolation, writebehind_stack: Stack, tmp_path: Path, forks: str) -> Iterator[World]:
+    found = World(writebehind_isolated, writebehind_stack, tmp_path, forks)
     try:
         yield found
     finally:

@@ -6,10 +6,8 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from writebehind.embedded import Isolation, Stack
@@ -54,9 +52,7 @@ class Failed(AssertionError):
 class World:
     """One page's. Everything that it started is ended by `close`."""
 
-    def __init__(
-        self, corner: Isolation, stack: Stack | ExistingServers, folder: Path, zygote: str, processes: Path
-    ) -> None:
+    def __init__(self, corner: Isolation, stack: Stack | ExistingServers, folder: Path, zygote: str) -> None:
         self._corner = corner
         self._servers = (
             {"cache": stack.valkey, "broker": stack.kafka, "database": stack.postgres}
@@ -64,7 +60,8 @@ class World:
             else {}
         )
         self._folder = folder
-        self._processes = processes
+        self._processes = folder / ".processes"  # a file for each that runs, named by its process id
+        self._processes.mkdir()
         commands = folder / ".bin"
         commands.mkdir()
         for tool in TOOLS:
@@ -77,7 +74,7 @@ class World:
             "LANG": "C.UTF-8",
             "NO_COLOR": "1",
             "DOCS_ZYGOTE": zygote,
-            "DOCS_PROCESSES": str(processes),
+            "DOCS_PROCESSES": str(self._processes),
             "DOCS_SCHEMAS": f"{corner.schema},{corner.bookkeeping_schema}",
         }
         (folder / ".state").touch()
@@ -211,23 +208,3 @@ def _until(true: object, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while callable(true) and not true() and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-@contextmanager
-def zygote(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The process that commands are forks of. Gives its address and the folder with a file per process."""
-    address, processes = str(folder / "zygote"), folder / "processes"
-    processes.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "zygote.py"), address, str(processes)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == b"ready\n"
-        try:
-            yield address, processes
-        finally:
-            process.stdin.close()

@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.zygote import Popen
 from writebehind.embedded import Isolation
 from writebehind.flusher.migrate import migrate
 from writebehind.producer import Client
@@ -33,7 +34,7 @@ def deployed(writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -
         connection.execute(DDL.encode())
     migrate(load_settings(), Registry([Player]))
     command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", "tests.examples.entities"]
-    flusher = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
+    flusher: Popen[bytes] = Popen(command, cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
     try:
         yield writebehind_isolated
     finally:

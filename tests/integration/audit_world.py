@@ -22,6 +22,7 @@ from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_process import ROOT, TIMEOUT_S
 from tests.integration.flusher_producer import client
 from tests.integration.flusher_world import World
+from tests.zygote import Popen
 from writebehind.flusher.audit.options import Options
 from writebehind.flusher.audit.run import Result, audit
 from writebehind.flusher.audit.suspects import Patience
@@ -58,11 +59,11 @@ class Ran:
         return found
 
 
-def start(w: World, *arguments: str, **env: str) -> subprocess.Popen[str]:
+def start(w: World, *arguments: str, **env: str) -> Popen[str]:
     """Start `writebehind …` for the world's entities."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
     named = [part for cls in w.entities for part in ("--entities", f"{cls.__module__}:{cls.__name__}")]
-    return subprocess.Popen(
+    return Popen(
         [sys.executable, "-m", "writebehind.flusher", *arguments, *named],
         env={**kept, **w.env, **env},
         cwd=ROOT,

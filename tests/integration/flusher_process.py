@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from tests.zygote import Popen, run
+
 ROOT: Final = Path(__file__).parents[2]
 TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0  # what a flusher promises after SIGTERM, in every state
@@ -33,9 +35,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = TI
 def run_command(env: Mapping[str, str], *arguments: str, code: int = 0) -> str:
     """Run `writebehind …` to its end and give its output. Fails when it ends with another code."""
     command = [sys.executable, "-m", "writebehind.flusher", *arguments]
-    done = subprocess.run(
-        command, env=_environment(env), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+    done = run(command, env=_environment(env), cwd=ROOT, timeout=TIMEOUT_S)
     assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -52,7 +52,7 @@ class Flusher:
         self.expected_alive = True
         with log_path.open("wb") as log:
             # A session of its own, so that workers can be ended with their parent at the end of the test.
-            self._process = subprocess.Popen(
+            self._process: Popen[bytes] = Popen(
                 command, env=_environment(env), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
             )
         self.pid = self._process.pid

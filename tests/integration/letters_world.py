@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.integration.flusher_process import ROOT, TIMEOUT_S
 from tests.integration.flusher_world import FIRST_VERSION, World, world
+from tests.zygote import Popen
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
@@ -145,12 +146,12 @@ class Letters:
         """How many letters are in a state."""
         return sum(found == state for found, _ in self.states().values())
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **env: str) -> Popen[str]:
         """Start `writebehind letters …`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
         named = [part for cls in self.world.entities for part in ("--entities", f"{cls.__module__}:{cls.__name__}")]
         self.world.send()
-        return subprocess.Popen(
+        return Popen(
             [sys.executable, "-m", "writebehind.flusher", "letters", *arguments, *named],
             env={**kept, **self.world.env, **env},
             cwd=ROOT,

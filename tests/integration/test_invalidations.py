@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from tests.integration.direct_world import MODULE, Aside, Page, direct_world
 from tests.integration.flusher_process import Flusher, wait_until
 from tests.integration.producer_world import World
+from tests.zygote import run
 from writebehind.embedded import Isolation, Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.producer import Client
@@ -42,7 +43,7 @@ def cached(here: World, *keys: int) -> None:
 
 def command(here: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "writebehind.flusher", "invalidate", *arguments, "--entities", MODULE]
-    return subprocess.run(line, cwd=ROOT, env=here.env, capture_output=True, text=True, timeout=60, check=False)
+    return run(line, cwd=ROOT, env=here.env, timeout=60)
 
 
 def test_a_flusher_carries_out_intents_and_invalidations(here: World, tmp_path: Path) -> None:

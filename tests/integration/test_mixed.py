@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from tests.integration.direct_gates import Gate, at
 from tests.integration.flusher_process import ROOT, Flusher, wait_until
 from tests.integration.mixed_world import MODULE, NEGATIVE_S, Badges, Billing, Notes, Profile, Visits, mixed_world
 from tests.integration.producer_world import World
+from tests.zygote import run
 from writebehind.embedded import Isolation, Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.producer import AsyncClient, Client, Refused, RowMissing, Unknown
@@ -165,7 +165,7 @@ def test_a_row_that_a_flusher_makes_is_hidden_no_longer_than_the_negative_ttl(he
 
 def replay(here: World) -> list[dict[str, Any]]:
     line = [sys.executable, "-m", "writebehind.flusher", "letters", "replay", "--apply", "--json", "--entities", MODULE]
-    done = subprocess.run(line, cwd=ROOT, env=here.env, capture_output=True, text=True, timeout=60, check=False)
+    done = run(line, cwd=ROOT, env=here.env, timeout=60)
     return [json.loads(text) for text in done.stdout.splitlines()]
 
 

@@ -23,6 +23,7 @@ from confluent_kafka.admin._resource import ResourceType
 
 from tests.integration.flusher_process import wait_until
 from tests.integration.producer_world import Player, Through, Visit, World, world
+from tests.zygote import Popen
 from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, ClientClosed, ConfigurationError, InvalidWrite, PartlyFailed
 from writebehind.shared import bookkeeping, naming
@@ -200,8 +201,8 @@ async def test_flushed_waits_for_the_database(here: World, kind: str) -> None:
         assert flusher.wait(30) == 0
 
 
-def _start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+def _start(command: list[str], env: dict[str, str]) -> Popen[bytes]:
+    return Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
 
 
 async def test_flushed_is_false_while_nobody_flushes(here: World) -> None:

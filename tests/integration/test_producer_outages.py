@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from tests.faults.proxy import Proxy
 from tests.integration.producer_world import ENTITIES, Player, Through, Visit, World, world
+from tests.zygote import Popen
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Shed, Unknown
@@ -48,7 +49,7 @@ def corner(stack: Stack, **settings: Any) -> Iterator[World]:
 @contextmanager
 def flusher(here: World) -> Iterator[None]:
     command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", "tests.integration.producer_world"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **here.env}, stderr=subprocess.DEVNULL)
+    process: Popen[bytes] = Popen(command, cwd=ROOT, env={**os.environ, **here.env}, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:

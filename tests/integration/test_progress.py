@@ -13,20 +13,18 @@ from tests.integration.flusher_entities import Counter, ProfileName, Strict, Tow
 from tests.integration.flusher_process import ROOT, TIMEOUT_S
 from tests.integration.flusher_world import World, world
 from tests.integration.test_flusher_stops import expire, put_both, recreate
+from tests.zygote import run
 from writebehind.embedded.isolation import Isolation
 
 
 def progress(w: World, *arguments: str) -> tuple[int, str]:
     """Run `writebehind progress …` with nobody to ask; gives exit code and output."""
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-m", "writebehind.flusher", "progress", *arguments],
         env={**os.environ, **w.env},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
         timeout=TIMEOUT_S,
-        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

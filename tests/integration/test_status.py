@@ -18,6 +18,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
+from tests.zygote import Popen, run
 from writebehind.embedded import Isolation
 from writebehind.flusher.migrate import ddl, migrate
 from writebehind.flusher.preflight import preflight
@@ -210,7 +211,8 @@ def test_watching_goes_on_until_it_is_interrupted(topic: str, writebehind_isolat
     command = [sys.executable, "-m", "writebehind.flusher", "status", "--json", "--watch", "--interval", "0.2"]
     environment = {**os.environ, **writebehind_isolated.env}
     arguments = [*command, "--entities", f"{__name__}:Page"]
-    with subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    process: Popen[str] = Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process:
         assert process.stdout is not None
         try:
             samples = [json.loads(process.stdout.readline()) for _ in range(3)]
@@ -229,7 +231,7 @@ def test_an_interval_without_watching_gives_one_sample_with_rates(
     command = [sys.executable, "-m", "writebehind.flusher", "status", "--json", "--interval", "0.2"]
     environment = {**os.environ, **writebehind_isolated.env}
     arguments = [*command, "--entities", f"{__name__}:Page"]
-    done = subprocess.run(arguments, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = run(arguments, env=environment, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
     sample = json.loads(done.stdout)
     assert sample["lag_records"] == 3
@@ -255,7 +257,7 @@ def test_the_command_prints_json_and_says_which_topics_are_missing(
         "--entities",
         "tests.benchmarks.entities:BenchHot",
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = run(command, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["missing_topics"] == ["nowhere.bench_hot"]
 
@@ -263,7 +265,7 @@ def test_the_command_prints_json_and_says_which_topics_are_missing(
 def test_the_command_says_what_is_missing_and_exits_with_2(writebehind_isolated: Isolation) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
     command = [sys.executable, "-m", "writebehind.flusher", "status", "--entities", "tests.benchmarks.entities"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = run(command, env=environment, timeout=60)
     assert done.returncode == 2
     assert "WRITEBEHIND_DATABASE__URL" in done.stderr
     assert "Traceback" not in done.stderr

@@ -192,7 +192,6 @@ def become(asker: socket.socket, asked: dict[str, Any], files: list[int]) -> lis
     if "note" in asked:
         Path(asked["note"], str(os.getpid())).write_text(f"{asked['asker']}\n")
     asker.send(str(os.getpid()).encode())
-    asker.close()
     command: list[str] = asked["command"]
     return command
 

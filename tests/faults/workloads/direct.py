@@ -67,7 +67,7 @@ async def _increments(driver: Driver, entity: Direct, _: int) -> None:
     made = set[int]()
     while await driver.pause(weight=4):
         key, slot = ledger.take()
-        if key not in made and await driver.create("make", entity, key, {}) is not Outcome.UNKNOWN:
+        if key not in made and await driver.create("make", entity, key, {}) is Outcome.OK:
             made.add(key)
         if key in made:
             await driver.add("increment", entity, key, {"hits": 1, "ledger": Decimal(8**slot)}, noted={"slot": slot})

@@ -73,7 +73,7 @@ class Driver:
         return await self._one(kind, key, noted, self.client.add(entity, key, timeout_s=CALL_TIMEOUT_S, **deltas))
 
     async def create(self, kind: str, entity: type[Entity], key: int, fields: Values) -> Outcome:
-        """A row of a direct entity. Refused when there is one, after a call whose outcome was unknown: as good as OK."""
+        """A row of a direct entity. Refused when there is one, after an unknown outcome: as good as OK."""
         call = self.client.create(entity, key, timeout_s=CALL_TIMEOUT_S, **fields)
         return await self._one(kind, key, fields, call, may_be_refused=True)
 

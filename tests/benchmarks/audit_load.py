@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.integration.audit_world import start
+from tests.integration.audit_world import start_alone
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_process import TIMEOUT_S
 from tests.integration.flusher_world import World
@@ -104,7 +104,7 @@ def _rate(w: World, records: int) -> float:
 def _audit(w: World, used: Beside) -> Iterator[None]:
     """An audit at its default rate that goes on for the whole block."""
     before = _compared(w)
-    with start(w, "audit", "--watch", "--interval", "0") as process:
+    with start_alone(w, "audit", "--watch", "--interval", "0") as process:
         try:
             w.wait(lambda: process.poll() is not None or _compared(w) > before, "the audit to be under way")
             cpu, began = cpu_s(process.pid), time.monotonic()

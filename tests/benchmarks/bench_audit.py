@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.audit_drift import edit_rows, in_sync, plant_all
-from tests.integration.audit_world import LIVE_KEYS, findings, live_writes, start
+from tests.integration.audit_world import LIVE_KEYS, findings, live_writes, start_alone
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_world import World, world
 from tests.integration.letters_world import Letters
@@ -139,7 +139,7 @@ def _bare(w: World, keys: int) -> float:
 def _audit(w: World, meanwhile: Callable[[], None] | None = None) -> tuple[dict[str, Any], float]:
     """The audit's result, and its peak memory in MiB. `meanwhile` is done when it has begun to compare."""
     runs = w.query("SELECT count(*) FROM {}.audit_run")
-    process = start(w, "audit", "--keys-per-second", "0", "--json")
+    process = start_alone(w, "audit", "--keys-per-second", "0", "--json")
     assert process.stdout is not None
     assert process.stderr is not None
     if meanwhile is not None:

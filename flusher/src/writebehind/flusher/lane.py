@@ -90,6 +90,7 @@ class Lane:
         self._recorded: Settled = {}  # what was last said of how far the cache knows, other than by a batch
         self._busy_at = 0.0
         self._stop_by = 0.0
+        self._ended = False
         self._submitted = 0
         self._concluded = 0
 
@@ -113,8 +114,12 @@ class Lane:
 
     @property
     def at_rest(self) -> bool:
-        """Idle, and the progress rows say how far the cache knows. A cache that does not answer is not waited for."""
-        return self.idle and self._settler.quiet and self._recorded == self._settler.settled
+        """Idle, and the progress rows say how far the cache knows; or stopped, perhaps with a batch that it abandoned.
+
+        A cache that does not answer is not waited for.
+        """
+        settled = self.idle and self._settler.quiet and self._recorded == self._settler.settled
+        return settled or self._ended
 
     @property
     def trouble(self) -> str | None:
@@ -177,6 +182,7 @@ class Lane:
         self._settler.stop(max(0.1, self._stop_by - time.monotonic()))
         self.record_settled()
         self._writer.disconnect()
+        self._ended = True
 
     def record_settled(self) -> None:
         """Say in the progress rows how far the cache knows, which batches do as well: only when none comes for a while.

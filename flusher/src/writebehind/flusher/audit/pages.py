@@ -51,12 +51,13 @@ def stored(store: Store, tables: Sequence[Table], start: Any) -> Iterator[Page]:
     for table in tables[begin:]:
         name = table.declaration.name
         after = tuple(start[1]) if start and start[0] == name and start[1] else None
-        if after is None:
-            for part in batches(_texts(table, _newest(store, table)), PAGE_KEYS):
-                yield [name, None], {name: part}
+        newest = _texts(table, _newest(store, table)) if after is None else []
+        for part in batches(newest, PAGE_KEYS):
+            yield [name, None], {name: part}
+        done = frozenset(newest)
         here = None if after is None else table.declaration.parse_key(after[0])
         while rows := _next(store, table, here):
-            texts = _texts(table, rows)
+            texts = [text for text in _texts(table, rows) if text not in done]
             yield [name, None if here is None else [table.declaration.key_text(here)]], {name: texts}
             here = rows[-1]
 

@@ -7,7 +7,6 @@ of JSON. The exit code is 1 when a promise was broken or the run proves nothing,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import shutil
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -55,7 +54,7 @@ def main() -> int:
     for fault in planned:
         say(f"  {fault}")
     signal.signal(signal.SIGTERM, _end)
-    with contextlib.ExitStack() as beside:
+    with ExitStack() as beside:
         # Virtual time does not mind what else there is to do: it gets what the run leaves.
         simulation = None if args.no_bugs else beside.enter_context(_planting("simulation.planted", "nice"))
         try:

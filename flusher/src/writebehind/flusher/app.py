@@ -206,9 +206,7 @@ def run(settings: Settings, registry: Registry) -> int:
 def _flush(settings: Settings, registry: Registry, prepared: dict[str, Prepared], stopping: threading.Event) -> int:
     _tune_interpreter()
     address = settings.flusher.health_address
-    with (
-        Telemetry.open(os.environ, prometheus=address != "off") as told,
-    ):
+    with Telemetry.open(os.environ, prometheus=address != "off") as told:
         app = App(
             settings,
             prepared,

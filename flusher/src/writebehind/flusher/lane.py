@@ -90,7 +90,6 @@ class Lane:
         self._recorded: Settled = {}  # what was last said of how far the cache knows, other than by a batch
         self._busy_at = 0.0
         self._stop_by = 0.0
-        self._ended = False
         self._submitted = 0
         self._concluded = 0
 
@@ -118,8 +117,8 @@ class Lane:
 
         A cache that does not answer is not waited for.
         """
-        settled = self.idle and self._settler.quiet and self._recorded == self._settler.settled
-        return settled or self._ended
+        ended = self._thread.ident is not None and not self._thread.is_alive()
+        return ended or (self.idle and self._settler.quiet and self._recorded == self._settler.settled)
 
     @property
     def trouble(self) -> str | None:
@@ -182,7 +181,6 @@ class Lane:
         self._settler.stop(max(0.1, self._stop_by - time.monotonic()))
         self.record_settled()
         self._writer.disconnect()
-        self._ended = True
 
     def record_settled(self) -> None:
         """Say in the progress rows how far the cache knows, which batches do as well: only when none comes for a while.

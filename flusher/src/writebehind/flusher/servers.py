@@ -54,23 +54,23 @@ def database(settings: DatabaseSettings, name: str) -> Iterator[psycopg.Connecti
         yield connection
 
 
-def _connect(url: str, name: str) -> psycopg.Connection[Any]:
-    kinds = ConfigurationError, Unreachable
-    for last in (False, True):
-        try:
-            return psycopg.connect(url, application_name=name, connect_timeout=CONNECT_TIMEOUT_S)
-        except psycopg.Error as error:
-            away = _away(url)
-            if away or last:  # a server that answers now, but not a moment ago, has just started
-                raise kinds[away](
-                    f"the database cannot be reached ({error.sqlstate or type(error).__name__}): check "
-                    "WRITEBEHIND_DATABASE__URL and whether the server runs"
-                ) from None
-    raise AssertionError
+def _connect(url: str, name: str, *, again: bool = True) -> psycopg.Connection[Any]:
+    try:
+        return psycopg.connect(url, application_name=name, connect_timeout=CONNECT_TIMEOUT_S)
+    except psycopg.Error as error:
+        away = _away(error, url)
+        if again and not away:  # it answers now: it has just started, or refuses us
+            return _connect(url, name, again=False)
+        raise (Unreachable if away else ConfigurationError)(
+            f"the database cannot be reached ({error.sqlstate or type(error).__name__}): check "
+            "WRITEBEHIND_DATABASE__URL and whether the server runs"
+        ) from None
 
 
-def _away(url: str) -> bool:
+def _away(error: psycopg.Error, url: str) -> bool:
     """Whether the server does not answer or takes no connections yet. libpq gives no code when connecting fails."""
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        return True
     try:
         conninfo = make_conninfo(url, connect_timeout=CONNECT_TIMEOUT_S)
     except psycopg.Error:

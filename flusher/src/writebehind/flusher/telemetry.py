@@ -132,11 +132,10 @@ def _serve(environment: Mapping[str, str], registry: CollectorRegistry) -> Calla
     host, port = environment.get(f"{_PROMETHEUS}_HOST", "localhost"), environment.get(f"{_PROMETHEUS}_PORT", "9464")
     try:
         server, _ = start_http_server(int(port), host, registry)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigurationError(f"{_PROMETHEUS}_PORT: not a port") from None
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a port"
-        raise ConfigurationError(f"{_PROMETHEUS}_PORT: cannot listen on {host}:{port} ({reason})") from None
+    except OSError as error:
+        raise ConfigurationError(f"{_PROMETHEUS}_PORT: cannot listen on {host}:{port} ({error.strerror})") from None
     log.info("metrics at http://%s:%d/metrics", host, server.server_port)
 
     def end() -> None:

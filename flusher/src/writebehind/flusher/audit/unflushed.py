@@ -33,10 +33,6 @@ class Unflushed:
     looked_at: int
     behind: int
 
-    def __add__(self, other: Unflushed) -> Unflushed:
-        """Of several partitions."""
-        return Unflushed(self.records + other.records, self.looked_at + other.looked_at, self.behind + other.behind)
-
 
 def find(
     settings: Settings, codec: Codec | None, topic: str, partition: int, key: bytes, start: int, end: int

@@ -39,7 +39,7 @@ class Story:
     found: Found
     ttl_ms: int | None
     topic: str  # of the entity's records; of the invalidations of one that is not written behind
-    partition: int | None  # None: an invalidation may be in any
+    partition: int | None  # None: there is no such topic
     unflushed: Unflushed | None  # None: there is no such partition, or nobody has claimed it
     letters: list[Item]
     row: Row | None
@@ -115,13 +115,16 @@ def _unflushed(settings: Settings, declaration: Declaration, key_text: str) -> t
 def _not_invalidated(
     settings: Settings, declaration: Declaration, key_text: str
 ) -> tuple[str, int | None, Unflushed | None]:
-    """The topic, and what writers who could not reach the cache left there for the entry and nobody carried out yet."""
-    place, found = Invalidation(declaration.name, key_text, "").place, Unflushed([], 0, 0)
+    """Topic, partition, and the entry's invalidations of writers who could not reach the cache, not carried out yet."""
+    topic = naming.invalidations_topic(settings.kafka.topic_prefix)
+    key = Invalidation(declaration.name, key_text, "").place
     with closing(Invalidations(settings)) as invalidations:
         logs, done = invalidations.logs(), invalidations.progress()
-    for (topic, number), (start, end) in logs.items():
-        found += find(settings, None, topic, number, place, max(start, done.get((topic, number), start)), end)
-    return naming.invalidations_topic(settings.kafka.topic_prefix), None, found
+    if not logs:
+        return topic, None, Unflushed([], 0, 0)
+    number = partition_of(key, len(logs))
+    start, end = logs[topic, number]
+    return topic, number, find(settings, None, topic, number, key, max(start, done.get((topic, number), start)), end)
 
 
 def _verdict(

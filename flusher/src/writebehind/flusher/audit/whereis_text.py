@@ -19,9 +19,8 @@ def conclusion(story: Story) -> str:
     """One line that says where the key's writes are. Pure."""
     count = 0 if story.unflushed is None else len(story.unflushed.records)
     what, for_what = ("record", "to be flushed") if story.written_behind else ("invalidation", "to be carried out")
-    waiting = f"{count} {what} of it waits in Kafka {for_what}"
-    if count != 1:
-        waiting = f"{count} {what}s of it wait in Kafka {for_what}"
+    subject, verb = (what, "waits") if count == 1 else (f"{what}s", "wait")
+    waiting = f"{count} {subject} of it {verb} in Kafka {for_what}"
     open_letters = sum(item.state == REFUSED for item in story.letters)
     if story.unflushed is None:
         return f"partition {story.partition} of {story.topic} is stopped or gone: see `writebehind progress show`"

@@ -147,7 +147,7 @@ class Writer:
         ours = {write.entry: write for write in writes if write.needs_base}
         if not ours:
             if self._bases.is_open:
-                raise DatabaseDown(f"{target.declaration.name}: the database did not answer a moment ago")
+                raise _resting(target)
             sleep(BASE_WAIT_S)
             return
         rows = self._select_bases(target, [write.key for write in ours.values()], timeout_s)
@@ -165,7 +165,7 @@ class Writer:
     ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows by key. Raises DatabaseDown, at once while the database rests."""
         if not self._bases.allows(time.monotonic()):
-            raise DatabaseDown(f"{target.declaration.name}: the database did not answer a moment ago")
+            raise _resting(target)
         try:
             rows = self._rows.select(target.declaration, keys, timeout_s)
         except DatabaseDown:
@@ -261,6 +261,10 @@ class Writer:
             log.warning("%s: %d entries may be older than their rows until the cache answers", target.topic, len(keys))
         for write in writes:
             write.group.one_done()
+
+
+def _resting(target: Target) -> DatabaseDown:
+    return DatabaseDown(f"{target.declaration.name}: the database did not answer a moment ago")
 
 
 def _now_us() -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from tests.integration.producer_world import World, world
 from writebehind.embedded import Isolation
-from writebehind.producer import CacheAside, Entity, Key, Max, Min, Numeric, Sum, WriteThrough
+from writebehind.producer import AsyncClient, CacheAside, Entity, Key, Max, Min, Numeric, Sum, WriteThrough
 
 MODULE = "tests.integration.direct_world"
 
@@ -69,6 +69,11 @@ CREATE TABLE cold_rows (id bigint PRIMARY KEY, name text);
 CREATE VIEW colds AS SELECT * FROM cold_rows WHERE nextval('selects') > 0
 """
 PATIENT = {"budget_s": 5.0, "load_wait_s": 10.0}  # a busy machine is not a sick cache
+
+
+async def at_rest(client: AsyncClient) -> None:
+    """Until the cache has what reads that have returned fill: another connection sees it only then."""
+    await client._runtime.join(60.0)
 
 
 @contextmanager

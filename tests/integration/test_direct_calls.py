@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from tests.integration.direct_world import Aside, Cold, Page, Through, direct_world
+from tests.integration.direct_world import Aside, Cold, Page, Through, at_rest, direct_world
 from tests.integration.producer_world import Player, World
 from writebehind.embedded import Isolation
 from writebehind.producer import (
@@ -64,6 +64,7 @@ async def test_a_cache_aside_write_leaves_no_entry_and_a_read_fills_it(here: Wor
         assert here.entry(Aside, "1") == {}
         assert (receipt.version, receipt.partition, receipt.topic, await receipt.flushed()) == (0, -1, "", True)
         await client.get(Aside, 1)
+        await at_rest(client)
         assert here.entry(Aside, "1")["name"] == "Ada"
         here.execute("UPDATE asides SET name = 'by hand'")
         assert (await client.get(Aside, 1) or Aside(id=0)).name == "Ada"

@@ -12,8 +12,7 @@ import enum
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -38,16 +37,14 @@ class State(enum.IntEnum):
     BYPASS = 3  # read the database, and leave the entry alone
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """An entry as `read` gave it, its bookkeeping included."""
 
     state: State
     fields: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Filling:
+class Filling(NamedTuple):
     """A row to put into its entry. `exists` is False for "there is no row".
 
     `load_us`: how long it took to load, in microseconds; 0 keeps the entry from being recomputed early.
@@ -60,8 +57,7 @@ class Filling:
     load_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Finishing:
+class Finishing(NamedTuple):
     """What a writer leaves behind. `version`: the row's, 0 where rows have none; `fields` only to be put."""
 
     token: str

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,8 +45,7 @@ WRITE, UNDO, LEASE, FILL, SETTLE, HEAL, FORGET, RETIRE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One script call: `keys` are entries, `args` what the script documents."""
 
     script: Script

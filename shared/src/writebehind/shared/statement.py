@@ -84,20 +84,21 @@ class Statements:
         )
 
     @staticmethod
-    def select_of(declaration: Declaration, schema: str | None = None) -> bytes:
+    def select_of(declaration: Declaration, schema: str | None = None, *, one: bool = False) -> bytes:
         """Rows by key: key columns, fields, then the row's version or array of versions (NULL without either).
 
-        Parameters: one list per key column.
+        Parameters: one list per key column; with `one` the key's columns, which takes half as long as a list of one.
         """
         d = declaration
         columns: list[Part] = [_read(c) for c in (*d.keys, *d.fields)]
         columns.append(sql.NULL if d.version_column is None else sql.Identifier("t", d.version_column.name))
         place = schema or d.schema
         table = sql.Identifier(place, d.table) if place else sql.Identifier(d.table)
+        text = sql.SQL("SELECT {} FROM {} AS t").format(sql.SQL(", ").join(columns), table)
+        if one:
+            return _text(sql.SQL("{} WHERE {}").format(text, _is_key(d)))
         keys = _unnest([f"k{c.position}" for c in d.keys], [c.kind.param_type for c in d.keys])
-        return _text(
-            sql.SQL("SELECT {} FROM {} AS t JOIN {} ON {}").format(sql.SQL(", ").join(columns), table, keys, _join(d))
-        )
+        return _text(sql.SQL("{} JOIN {} ON {}").format(text, keys, _join(d)))
 
     def merge_params(self, folded: Folded) -> list[Sequence[Any]]:
         """The parameters of `merge`: one sequence per key column, per field, and per versioned field."""
@@ -235,6 +236,12 @@ class Statements:
 def _join(declaration: Declaration) -> Part:
     return sql.SQL(" AND ").join(
         [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _source("k", c)) for c in declaration.keys]
+    )
+
+
+def _is_key(declaration: Declaration) -> Part:
+    return sql.SQL(" AND ").join(
+        [sql.SQL("{} = %b::{}").format(sql.Identifier("t", c.name), _raw(c.kind.param_type)) for c in declaration.keys]
     )
 
 

@@ -27,8 +27,9 @@ from .direct_cache import AsyncDirectCache
 from .direct_reader import AsyncDirectReader
 from .direct_rows import AsyncDirectRows, Connection
 from .guard import AsyncGuards, Guard, Place, life_s
+from .lent import AsyncLent, Watched
 from .receipt import AsyncReceipt
-from .rows import AsyncRows, watched
+from .rows import AsyncRows
 
 log = logging.getLogger("writebehind.producer")
 
@@ -44,7 +45,7 @@ class AsyncDirectClient:
         self._rows = AsyncDirectRows(rows)
         self._invalidator = Invalidator(settings)
         self._guards = AsyncGuards(settings, self.cache, self._invalidator, runtime)
-        self._reader = AsyncDirectReader(settings, self.cache, rows)
+        self._reader = AsyncDirectReader(settings, self.cache, rows, runtime)
         self._targets: dict[type[Entity], DirectTarget] = {}
         # What is to be done once the caller's own transaction is committed.
         self._pending: WeakKeyDictionary[Connection, list[tuple[Guard, list[DirectWrite]]]] = WeakKeyDictionary()
@@ -115,10 +116,10 @@ class AsyncDirectClient:
         statements = await self._rows.statements(declaration, timeout_s)
         try:
             # The connection comes first: an intent must not wait for one.
-            async with (await self._pool()).connection(timeout=timeout_s) as connection:
+            async with AsyncLent(await self._pool(), timeout_s) as connection:
                 guard = await self._guards.open(target, writes, timeout_s)
                 try:
-                    with watched(connection, min(timeout_s, self._settings.database.statement_timeout_s)):
+                    with Watched(connection, min(timeout_s, self._settings.database.statement_timeout_s)):
                         await self._rows.write(connection, declaration, statements, writes)
                 except Unknown:
                     raise  # it may yet be committed: the intent must run out

@@ -12,7 +12,7 @@ from writebehind.shared import direct
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
-from ..backends.aio import Combiner
+from ..backends.aio import Behind, Combiner
 from .cache import AsyncCache, CacheDown
 
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
@@ -47,6 +47,7 @@ class AsyncDirectCache(AsyncCache):
         self._doubt_s = settings.breaker_open_s + CATCH_UP_S
         self._lost = 0  # connections, as far as an answer has come since
         self._doubted_until = 0.0
+        self.behind = Behind()  # fills that nobody waits for
         self._intents: Combiner[_Step] = Combiner(self._intend, KEYS_PER_CALL, at_once=True)
         self._finishes: Combiner[_Step] = Combiner(self._finish, KEYS_PER_CALL, at_once=True)
 
@@ -68,6 +69,7 @@ class AsyncDirectCache(AsyncCache):
 
     async def look(self, call: Call) -> Any:
         """Run a script that reads entries. Raises CacheDown, also while they may be old."""
+        await self.behind.let_pass()
         if time.monotonic() >= self._doubted_until:
             reply = await self.run(call)
             if time.monotonic() >= self._doubted_until:  # else this answer was the first one after an outage

@@ -15,7 +15,8 @@ from writebehind.shared.errors import ConfigurationError, NotApplied, RowMissing
 
 from ..database_errors import translated
 from ..direct_write import DirectWrite, runs
-from .rows import AsyncRows, watched
+from .lent import AsyncLent, Watched
+from .rows import AsyncRows
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -36,8 +37,8 @@ class AsyncDirectRows:
         if known is not None:
             return known
         try:
-            async with (await self._rows.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
+            async with AsyncLent(await self._rows.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
                     cursor = await connection.execute(table.QUERY, table.params(declaration))
                     info = table.parse(await cursor.fetchall())
         except (psycopg.Error, PoolTimeout, OSError) as error:

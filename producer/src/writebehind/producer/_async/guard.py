@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from writebehind.shared.direct import How
 from writebehind.shared.errors import NotApplied
@@ -17,6 +17,7 @@ from writebehind.shared.settings import Settings
 from ..backends.aio import Combiner, Runtime
 from ..direct_write import DirectTarget, DirectWrite, Row
 from ..invalidator import Invalidator
+from ..tokens import Tokens
 from .cache import CacheDown
 from .direct_cache import AsyncDirectCache
 
@@ -32,8 +33,7 @@ def life_s(settings: Settings) -> float:
     return settings.database.statement_timeout_s + COMMIT_S
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An entry, and the entity it belongs to: the one that is written, or another one on the same row."""
 
     target: DirectTarget
@@ -55,8 +55,7 @@ class Late:
     entry: str
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """Entries under one intent. `in_kafka`: the flusher carries it out as well, and must be told of the end."""
 
     token: str
@@ -82,6 +81,7 @@ class AsyncGuards:
         self._cache = cache
         self._invalidator = invalidator
         self._runtime = runtime
+        self._tokens = Tokens()
         self._records: Combiner[_Record] = Combiner(self._send, RECORDS_PER_SEND)
 
     async def open(self, target: DirectTarget, writes: Sequence[DirectWrite], timeout_s: float) -> Guard:
@@ -96,7 +96,7 @@ class AsyncGuards:
             siblings = target.siblings()
             places += [Place(one, one.declaration.key_text(w.key)) for one in siblings for w in rows_come_or_go]
             late = [Late(d.name, *target.entry_of(d, w.key)) for d in target.late_siblings() for w in rows_come_or_go]
-        token = secrets.token_urlsafe(9)
+        token = self._tokens.one()
         try:
             if await self._cache.intend([place.entry for place in places], token):
                 return Guard(token, places, late, in_kafka=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from writebehind.shared.settings import CacheSettings
 
 from ..backends.aio import Combiner, Limit, sleep
 from ..loader import Loader
+from ..tokens import Tokens
 from .cache import CacheDown
 from .direct_cache import KEYS_PER_CALL, AsyncDirectCache
 from .direct_reader import LOOK_MAX_S, LOOK_MIN_S
@@ -51,6 +51,7 @@ class AsyncLoads:
         self._prefix = settings.prefix
         self._bytes_max = settings.patch_bytes_max
         self._cache = cache
+        self._tokens = Tokens()
         self._looks: dict[str, Combiner[_Look]] = {}
         self._limits: dict[str, Limit] = {}
         # By entry, as long as somebody waits there.
@@ -152,7 +153,7 @@ class AsyncLoads:
 
     async def _ask(self, loader: Loader, looks: Sequence[_Look]) -> None:
         """Entries of all concurrent callers in one call."""
-        token = secrets.token_urlsafe(6)
+        token = self._tokens.one()
         options = loader.options
         early = direct.earliness(options.early_recompute_beta)
         call = direct.read([one.entry for one in looks], token=token, lease_us=int(options.load_s * 1e6), early=early)

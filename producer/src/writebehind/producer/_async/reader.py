@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from writebehind.shared.settings import Settings
 
 from ..backends.aio import Combiner
 from ..overlay import fill_patch, overlay
+from ..tokens import Tokens
 from ..write import Target
 from .cache import AsyncCache, CacheDown
 from .rows import AsyncRows
@@ -47,6 +47,7 @@ class AsyncReader:
         self._lease_us = int(settings.cache.lease_s * 1e6)
         self._cache = cache
         self._rows = rows
+        self._tokens = Tokens()
         self._combiner: Combiner[Read] = Combiner(self._fetch, KEYS_PER_CALL, at_once=True)
 
     async def get_many(self, target: Target, keys: Sequence[tuple[Any, ...]]) -> list[Entity | None]:
@@ -70,7 +71,7 @@ class AsyncReader:
 
     async def _load(self, target: Target, reads: Sequence[Read]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows of entries that are absent or partial; fills those for which we got the token."""
-        token = secrets.token_urlsafe(6)
+        token = self._tokens.one()
         asked = [read for read in reads if read.fields is not None]
         try:
             await self._lease(target, asked, token)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -16,14 +12,15 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from writebehind.shared import table, utc
 from writebehind.shared.declaration import Declaration
+from writebehind.shared.entity import Entity
 from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, RowMissing, Unknown
 from writebehind.shared.fold import Folded, fold
 from writebehind.shared.record import KEYS
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import ROW_MISSING, Statements
 
-from ..backends.aio import later
 from ..write import Write
+from .lent import AsyncLent, Pool, Watched
 
 log = logging.getLogger("writebehind.producer")
 
@@ -35,8 +32,9 @@ class AsyncRows:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._pool: Pool | None = None
         self._statements: dict[str, Statements] = {}
+        self._selects: dict[type[Entity], tuple[bytes, bytes]] = {}
         self._progress = sql.SQL(
             "SELECT p.topic, p.partition, p.next_offset FROM {} AS p JOIN unnest(%s::text[], %s::int[]) AS s(t, n) "
             "ON p.topic = s.t AND p.partition = s.n"
@@ -46,13 +44,16 @@ class AsyncRows:
         self, declaration: Declaration, keys: Sequence[tuple[Any, ...]], timeout_s: float
     ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows by key: the fields, then the array of versions or None. Raises DatabaseDown."""
-        query = Statements.select_of(declaration)
-        columns = [list(column) for column in zip(*keys, strict=True)]
+        one, many = self._selects_of(declaration)
         width = len(declaration.keys)
         try:
-            async with (await self.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
-                    cursor = await connection.execute(query, columns, binary=True)
+            async with AsyncLent(await self.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
+                    if len(keys) == 1:
+                        cursor = await connection.execute(one, keys[0], binary=True)
+                    else:
+                        columns = [list(column) for column in zip(*keys, strict=True)]
+                        cursor = await connection.execute(many, columns, binary=True)
                     rows = await cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
@@ -64,8 +65,8 @@ class AsyncRows:
         """Per partition the offset below which everything is in the database. Raises DatabaseDown."""
         topics, partitions = zip(*places, strict=True)
         try:
-            async with (await self.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
+            async with AsyncLent(await self.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
                     cursor = await connection.execute(self._progress, (list(topics), list(partitions)))
                     return {(topic, partition): offset for topic, partition, offset in await cursor.fetchall()}
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
@@ -82,8 +83,8 @@ class AsyncRows:
         rows = [_row(write) for write in writes]
         committing = False
         try:
-            async with (await self.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
+            async with AsyncLent(await self.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
                     await connection.execute("BEGIN")
                     folded = await _apply(connection, declaration, statements, rows)
                     committing = True
@@ -107,6 +108,14 @@ class AsyncRows:
         if pool is not None:
             await pool.close()
 
+    def _selects_of(self, declaration: Declaration) -> tuple[bytes, bytes]:
+        """The texts for one key and for many. To put one together takes as long as the database does to answer it."""
+        known = self._selects.get(declaration.cls)
+        if known is None:
+            made = (Statements.select_of(declaration, one=True), Statements.select_of(declaration))
+            known = self._selects[declaration.cls] = made
+        return known
+
     async def _statements_of(self, declaration: Declaration, timeout_s: float) -> Statements:
         known = self._statements.get(declaration.name)
         if known is None:
@@ -118,7 +127,7 @@ class AsyncRows:
             sql.Identifier(self._settings.schema_, "slot")
         )
         try:
-            async with (await self.pool()).connection(timeout=timeout_s) as connection:
+            async with AsyncLent(await self.pool(), timeout_s) as connection:
                 cursor = await connection.execute(table.QUERY, table.params(declaration))
                 info = table.parse(await cursor.fetchall())
                 cursor = await connection.execute(slots_query, (declaration.name,))
@@ -140,11 +149,11 @@ class AsyncRows:
             bookkeeping=self._settings.schema_,
         )
 
-    async def pool(self) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
+    async def pool(self) -> Pool:
         """The pool, opened when it is first asked for. Its connections commit each statement."""
         if self._pool is None:
             timeout_ms = int(self._settings.statement_timeout_s * 1000)
-            pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+            pool: Pool = AsyncConnectionPool(
                 self._settings.url.get_secret_value(),
                 kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "writebehind-producer"},
                 configure=_configure(timeout_ms),
@@ -164,25 +173,6 @@ def _configure(timeout_ms: int) -> Any:
         await connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
 
     return configure
-
-
-@contextmanager
-def watched(connection: psycopg.AsyncConnection[Any], timeout_s: float) -> Iterator[None]:
-    """Cut the connection when the server does not answer in time.
-
-    A server that stalls on an open connection defeats time-outs of asyncio and of the statement (psycopg#1371); a
-    socket that is shut down under it ends the wait with an error.
-    """
-
-    def cut() -> None:
-        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as stalled:
-            stalled.shutdown(socket.SHUT_RDWR)
-
-    timer = later(timeout_s, cut)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 async def _apply(

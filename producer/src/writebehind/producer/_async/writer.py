@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from ..breaker import Breaker
 from ..delivery import is_definite
 from ..outbox import Outbox
 from ..overlay import fill_patch
+from ..tokens import Tokens
 from ..write import Target, Write
 from .cache import AsyncCache, CacheDown
 from .progress import STRAIGHT_TO_DATABASE
@@ -41,6 +41,7 @@ class AsyncWriter:
         self._cache = cache
         self._rows = rows
         self._runtime = runtime
+        self._tokens = Tokens()
         self._clock = VersionClock()
         self._combiners: dict[str, Combiner[Write]] = {}
         self._bases = Breaker(1, BASES_REST_S)
@@ -118,7 +119,7 @@ class AsyncWriter:
         keys = [write.entry for write in writes]
         patches = [write.cache_patch for write in writes]
         call = target.scripts.write(
-            keys, patches, seen=self._clock.newest, token=secrets.token_urlsafe(6), lease_us=self._lease_us
+            keys, patches, seen=self._clock.newest, token=self._tokens.one(), lease_us=self._lease_us
         )
         sent_us = _now_us()
         try:

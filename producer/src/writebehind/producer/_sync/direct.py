@@ -28,8 +28,9 @@ from .direct_cache import DirectCache
 from .direct_reader import DirectReader
 from .direct_rows import DirectRows, Connection
 from .guard import Guards, Guard, Place, life_s
+from .lent import Lent, Watched
 from .receipt import Receipt
-from .rows import Rows, watched
+from .rows import Rows
 
 log = logging.getLogger("writebehind.producer")
 
@@ -45,7 +46,7 @@ class DirectClient:
         self._rows = DirectRows(rows)
         self._invalidator = Invalidator(settings)
         self._guards = Guards(settings, self.cache, self._invalidator, runtime)
-        self._reader = DirectReader(settings, self.cache, rows)
+        self._reader = DirectReader(settings, self.cache, rows, runtime)
         self._targets: dict[type[Entity], DirectTarget] = {}
         # What is to be done once the caller's own transaction is committed.
         self._pending: WeakKeyDictionary[Connection, list[tuple[Guard, list[DirectWrite]]]] = WeakKeyDictionary()
@@ -116,10 +117,10 @@ class DirectClient:
         statements = self._rows.statements(declaration, timeout_s)
         try:
             # The connection comes first: an intent must not wait for one.
-            with (self._pool()).connection(timeout=timeout_s) as connection:
+            with Lent(self._pool(), timeout_s) as connection:
                 guard = self._guards.open(target, writes, timeout_s)
                 try:
-                    with watched(connection, min(timeout_s, self._settings.database.statement_timeout_s)):
+                    with Watched(connection, min(timeout_s, self._settings.database.statement_timeout_s)):
                         self._rows.write(connection, declaration, statements, writes)
                 except Unknown:
                     raise  # it may yet be committed: the intent must run out

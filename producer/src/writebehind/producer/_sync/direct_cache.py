@@ -13,7 +13,7 @@ from writebehind.shared import direct
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
-from ..backends.threads import Combiner
+from ..backends.threads import Behind, Combiner
 from .cache import Cache, CacheDown
 
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
@@ -48,6 +48,7 @@ class DirectCache(Cache):
         self._doubt_s = settings.breaker_open_s + CATCH_UP_S
         self._lost = 0  # connections, as far as an answer has come since
         self._doubted_until = 0.0
+        self.behind = Behind()  # fills that nobody waits for
         self._intents: Combiner[_Step] = Combiner(self._intend, KEYS_PER_CALL, at_once=True)
         self._finishes: Combiner[_Step] = Combiner(self._finish, KEYS_PER_CALL, at_once=True)
 
@@ -69,6 +70,7 @@ class DirectCache(Cache):
 
     def look(self, call: Call) -> Any:
         """Run a script that reads entries. Raises CacheDown, also while they may be old."""
+        self.behind.let_pass()
         if time.monotonic() >= self._doubted_until:
             reply = self.run(call)
             if time.monotonic() >= self._doubted_until:  # else this answer was the first one after an outage

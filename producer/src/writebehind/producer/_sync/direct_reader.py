@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,10 @@ from writebehind.shared.entity import Entity
 from writebehind.shared.errors import DatabaseDown
 from writebehind.shared.settings import Settings
 
-from ..backends.threads import Combiner, sleep
+from ..backends.threads import Combiner, Runtime, sleep
 from ..direct_write import DirectTarget, Row
 from ..overlay import overlay
+from ..tokens import Tokens
 from .cache import CacheDown
 from .direct_cache import KEYS_PER_CALL, DirectCache
 from .rows import Rows
@@ -45,12 +45,14 @@ class _Read:
 class DirectReader:
     """Reads entities. One per client."""
 
-    def __init__(self, settings: Settings, cache: DirectCache, rows: Rows) -> None:
+    def __init__(self, settings: Settings, cache: DirectCache, rows: Rows, runtime: Runtime) -> None:
         self._timeout_s = settings.producer.timeout_s
         self._lease_us = int(settings.cache.lease_s * 1e6)
         self._load_wait_s = settings.cache.load_wait_s
         self._cache = cache
         self._rows = rows
+        self._runtime = runtime
+        self._tokens = Tokens()
         self._looks: dict[str, Combiner[_Read]] = {}
         self._selects: dict[str, Combiner[_Read]] = {}
 
@@ -79,18 +81,17 @@ class DirectReader:
         """Load rows, and fill those entries that are ours to fill. Raises DatabaseDown."""
         if not reads:
             return
-        started = time.perf_counter()
         try:
             self._select(target, reads)
         except DatabaseDown:
             if not all(read.fields for read in reads):  # what is loaded before it expires still counts
                 raise
-            return
-        load_us = max(1, int((time.perf_counter() - started) * 1e6))
+
+    def _fill(self, target: DirectTarget, reads: Sequence[_Read], load_us: int) -> None:
+        self._cache.behind.step_back()
         by_token: dict[str, list[_Read]] = {}
         for read in reads:
-            if read.state is State.LOAD:
-                by_token.setdefault(read.token, []).append(read)
+            by_token.setdefault(read.token, []).append(read)
         for token, group in by_token.items():
             rows = [target.filling(read.row, load_us) for read in group]
             try:
@@ -111,7 +112,7 @@ class DirectReader:
 
     def _ask(self, target: DirectTarget, reads: Sequence[_Read]) -> None:
         """Entries of all concurrent callers in one call. An entry that cannot be had is bypassed."""
-        token = secrets.token_urlsafe(6)
+        token = self._tokens.one()
         early = direct.earliness(target.early_beta)
         keys = [read.entry for read in reads]
         try:
@@ -130,9 +131,14 @@ class DirectReader:
 
             def select(waiting: Sequence[_Read]) -> None:
                 keys = list({read.key: None for read in waiting})
+                started = time.perf_counter()
                 rows = self._rows.select(target.declaration, keys, self._timeout_s)
                 for read in waiting:
                     read.row, read.loaded = rows.get(read.key), True
+                ours = [read for read in waiting if read.state is State.LOAD]
+                if ours:  # until they are filled, others find our lease: our readers need not wait
+                    load_us = max(1, int((time.perf_counter() - started) * 1e6))
+                    self._runtime.send_off(self._fill, target, ours, load_us)
 
             combiner = self._selects[target.name] = Combiner(select, KEYS_PER_CALL)
         for start in range(0, len(reads), KEYS_PER_CALL):

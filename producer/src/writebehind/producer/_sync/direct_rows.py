@@ -16,7 +16,8 @@ from writebehind.shared.errors import ConfigurationError, NotApplied, RowMissing
 
 from ..database_errors import translated
 from ..direct_write import DirectWrite, runs
-from .rows import Rows, watched
+from .lent import Lent, Watched
+from .rows import Rows
 
 Connection = psycopg.Connection[Any]
 
@@ -37,8 +38,8 @@ class DirectRows:
         if known is not None:
             return known
         try:
-            with (self._rows.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
+            with Lent(self._rows.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
                     cursor = connection.execute(table.QUERY, table.params(declaration))
                     info = table.parse(cursor.fetchall())
         except (psycopg.Error, PoolTimeout, OSError) as error:

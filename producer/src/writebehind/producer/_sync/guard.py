@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from writebehind.shared.direct import How
 from writebehind.shared.errors import NotApplied
@@ -18,6 +18,7 @@ from writebehind.shared.settings import Settings
 from ..backends.threads import Combiner, Runtime
 from ..direct_write import DirectTarget, DirectWrite, Row
 from ..invalidator import Invalidator
+from ..tokens import Tokens
 from .cache import CacheDown
 from .direct_cache import DirectCache
 
@@ -33,8 +34,7 @@ def life_s(settings: Settings) -> float:
     return settings.database.statement_timeout_s + COMMIT_S
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An entry, and the entity it belongs to: the one that is written, or another one on the same row."""
 
     target: DirectTarget
@@ -56,8 +56,7 @@ class Late:
     entry: str
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """Entries under one intent. `in_kafka`: the flusher carries it out as well, and must be told of the end."""
 
     token: str
@@ -83,6 +82,7 @@ class Guards:
         self._cache = cache
         self._invalidator = invalidator
         self._runtime = runtime
+        self._tokens = Tokens()
         self._records: Combiner[_Record] = Combiner(self._send, RECORDS_PER_SEND)
 
     def open(self, target: DirectTarget, writes: Sequence[DirectWrite], timeout_s: float) -> Guard:
@@ -97,7 +97,7 @@ class Guards:
             siblings = target.siblings()
             places += [Place(one, one.declaration.key_text(w.key)) for one in siblings for w in rows_come_or_go]
             late = [Late(d.name, *target.entry_of(d, w.key)) for d in target.late_siblings() for w in rows_come_or_go]
-        token = secrets.token_urlsafe(9)
+        token = self._tokens.one()
         try:
             if self._cache.intend([place.entry for place in places], token):
                 return Guard(token, places, late, in_kafka=False)

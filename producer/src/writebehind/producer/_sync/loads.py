@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from writebehind.shared.settings import CacheSettings
 
 from ..backends.threads import Combiner, Limit, sleep
 from ..loader import Loader
+from ..tokens import Tokens
 from .cache import CacheDown
 from .direct_cache import KEYS_PER_CALL, DirectCache
 from .direct_reader import LOOK_MAX_S, LOOK_MIN_S
@@ -52,6 +52,7 @@ class Loads:
         self._prefix = settings.prefix
         self._bytes_max = settings.patch_bytes_max
         self._cache = cache
+        self._tokens = Tokens()
         self._looks: dict[str, Combiner[_Look]] = {}
         self._limits: dict[str, Limit] = {}
         # By entry, as long as somebody waits there.
@@ -153,7 +154,7 @@ class Loads:
 
     def _ask(self, loader: Loader, looks: Sequence[_Look]) -> None:
         """Entries of all concurrent callers in one call."""
-        token = secrets.token_urlsafe(6)
+        token = self._tokens.one()
         options = loader.options
         early = direct.earliness(options.early_recompute_beta)
         call = direct.read([one.entry for one in looks], token=token, lease_us=int(options.load_s * 1e6), early=early)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from writebehind.shared.settings import Settings
 
 from ..backends.threads import Combiner
 from ..overlay import fill_patch, overlay
+from ..tokens import Tokens
 from ..write import Target
 from .cache import Cache, CacheDown
 from .rows import Rows
@@ -48,6 +48,7 @@ class Reader:
         self._lease_us = int(settings.cache.lease_s * 1e6)
         self._cache = cache
         self._rows = rows
+        self._tokens = Tokens()
         self._combiner: Combiner[Read] = Combiner(self._fetch, KEYS_PER_CALL, at_once=True)
 
     def get_many(self, target: Target, keys: Sequence[tuple[Any, ...]]) -> list[Entity | None]:
@@ -71,7 +72,7 @@ class Reader:
 
     def _load(self, target: Target, reads: Sequence[Read]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows of entries that are absent or partial; fills those for which we got the token."""
-        token = secrets.token_urlsafe(6)
+        token = self._tokens.one()
         asked = [read for read in reads if read.fields is not None]
         try:
             self._lease(target, asked, token)

@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -17,14 +13,15 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from writebehind.shared import table, utc
 from writebehind.shared.declaration import Declaration
+from writebehind.shared.entity import Entity
 from writebehind.shared.errors import ConfigurationError, DatabaseDown, NotApplied, RowMissing, Unknown
 from writebehind.shared.fold import Folded, fold
 from writebehind.shared.record import KEYS
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import ROW_MISSING, Statements
 
-from ..backends.threads import later
 from ..write import Write
+from .lent import Lent, Pool, Watched
 
 log = logging.getLogger("writebehind.producer")
 
@@ -36,8 +33,9 @@ class Rows:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
-        self._pool: ConnectionPool[psycopg.Connection[Any]] | None = None
+        self._pool: Pool | None = None
         self._statements: dict[str, Statements] = {}
+        self._selects: dict[type[Entity], tuple[bytes, bytes]] = {}
         self._progress = sql.SQL(
             "SELECT p.topic, p.partition, p.next_offset FROM {} AS p JOIN unnest(%s::text[], %s::int[]) AS s(t, n) "
             "ON p.topic = s.t AND p.partition = s.n"
@@ -47,13 +45,16 @@ class Rows:
         self, declaration: Declaration, keys: Sequence[tuple[Any, ...]], timeout_s: float
     ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         """Rows by key: the fields, then the array of versions or None. Raises DatabaseDown."""
-        query = Statements.select_of(declaration)
-        columns = [list(column) for column in zip(*keys, strict=True)]
+        one, many = self._selects_of(declaration)
         width = len(declaration.keys)
         try:
-            with (self.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
-                    cursor = connection.execute(query, columns, binary=True)
+            with Lent(self.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
+                    if len(keys) == 1:
+                        cursor = connection.execute(one, keys[0], binary=True)
+                    else:
+                        columns = [list(column) for column in zip(*keys, strict=True)]
+                        cursor = connection.execute(many, columns, binary=True)
                     rows = cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
@@ -65,8 +66,8 @@ class Rows:
         """Per partition the offset below which everything is in the database. Raises DatabaseDown."""
         topics, partitions = zip(*places, strict=True)
         try:
-            with (self.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
+            with Lent(self.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
                     cursor = connection.execute(self._progress, (list(topics), list(partitions)))
                     return {(topic, partition): offset for topic, partition, offset in cursor.fetchall()}
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
@@ -83,8 +84,8 @@ class Rows:
         rows = [_row(write) for write in writes]
         committing = False
         try:
-            with (self.pool()).connection(timeout=timeout_s) as connection:
-                with watched(connection, timeout_s):
+            with Lent(self.pool(), timeout_s) as connection:
+                with Watched(connection, timeout_s):
                     connection.execute("BEGIN")
                     folded = _apply(connection, declaration, statements, rows)
                     committing = True
@@ -108,6 +109,14 @@ class Rows:
         if pool is not None:
             pool.close()
 
+    def _selects_of(self, declaration: Declaration) -> tuple[bytes, bytes]:
+        """The texts for one key and for many. To put one together takes as long as the database does to answer it."""
+        known = self._selects.get(declaration.cls)
+        if known is None:
+            made = (Statements.select_of(declaration, one=True), Statements.select_of(declaration))
+            known = self._selects[declaration.cls] = made
+        return known
+
     def _statements_of(self, declaration: Declaration, timeout_s: float) -> Statements:
         known = self._statements.get(declaration.name)
         if known is None:
@@ -119,7 +128,7 @@ class Rows:
             sql.Identifier(self._settings.schema_, "slot")
         )
         try:
-            with (self.pool()).connection(timeout=timeout_s) as connection:
+            with Lent(self.pool(), timeout_s) as connection:
                 cursor = connection.execute(table.QUERY, table.params(declaration))
                 info = table.parse(cursor.fetchall())
                 cursor = connection.execute(slots_query, (declaration.name,))
@@ -141,11 +150,11 @@ class Rows:
             bookkeeping=self._settings.schema_,
         )
 
-    def pool(self) -> ConnectionPool[psycopg.Connection[Any]]:
+    def pool(self) -> Pool:
         """The pool, opened when it is first asked for. Its connections commit each statement."""
         if self._pool is None:
             timeout_ms = int(self._settings.statement_timeout_s * 1000)
-            pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+            pool: Pool = ConnectionPool(
                 self._settings.url.get_secret_value(),
                 kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "writebehind-producer"},
                 configure=_configure(timeout_ms),
@@ -165,25 +174,6 @@ def _configure(timeout_ms: int) -> Any:
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
 
     return configure
-
-
-@contextmanager
-def watched(connection: psycopg.Connection[Any], timeout_s: float) -> Iterator[None]:
-    """Cut the connection when the server does not answer in time.
-
-    A server that stalls on an open connection defeats time-outs of asyncio and of the statement (psycopg#1371); a
-    socket that is shut down under it ends the wait with an error.
-    """
-
-    def cut() -> None:
-        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as stalled:
-            stalled.shutdown(socket.SHUT_RDWR)
-
-    timer = later(timeout_s, cut)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _apply(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from ..breaker import Breaker
 from ..delivery import is_definite
 from ..outbox import Outbox
 from ..overlay import fill_patch
+from ..tokens import Tokens
 from ..write import Target, Write
 from .cache import Cache, CacheDown
 from .progress import STRAIGHT_TO_DATABASE
@@ -42,6 +42,7 @@ class Writer:
         self._cache = cache
         self._rows = rows
         self._runtime = runtime
+        self._tokens = Tokens()
         self._clock = VersionClock()
         self._combiners: dict[str, Combiner[Write]] = {}
         self._bases = Breaker(1, BASES_REST_S)
@@ -119,7 +120,7 @@ class Writer:
         keys = [write.entry for write in writes]
         patches = [write.cache_patch for write in writes]
         call = target.scripts.write(
-            keys, patches, seen=self._clock.newest, token=secrets.token_urlsafe(6), lease_us=self._lease_us
+            keys, patches, seen=self._clock.newest, token=self._tokens.one(), lease_us=self._lease_us
         )
         sent_us = _now_us()
         try:

@@ -83,6 +83,10 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def send_off(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Begin a call that nobody waits for but `join`."""
+        self.spawn(function, *arguments)
+
     async def to_the_end(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Await a call that is not cancelled with its caller: half a protocol would be left behind."""
         task = self._loop.create_task(function(*arguments))
@@ -102,6 +106,26 @@ class Runtime:
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run something that blocks without blocking the loop."""
         return await asyncio.to_thread(function, *arguments)
+
+
+class Behind:
+    """Work that its caller need not wait for, but that is to send before the caller sends again."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+
+    async def step_back(self) -> None:
+        """Let those go on who have what they waited for."""
+        self._waiting += 1
+        try:
+            await asyncio.sleep(0)  # they were made ready before us
+        finally:
+            self._waiting -= 1
+
+    async def let_pass(self) -> None:
+        """Let those who stepped back send first."""
+        if self._waiting:
+            await asyncio.sleep(0)
 
 
 class Combiner(Generic[Item]):

@@ -64,6 +64,10 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def send_off(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function: to hand it to another thread takes longer than to wait for the cache."""
+        function(*arguments)
+
     def to_the_end(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function; a thread is not cancelled."""
         function(*arguments)
@@ -84,6 +88,16 @@ class _Request(Generic[Item]):
         self.items = items
         self.done = False
         self.error: BaseException | None = None
+
+
+class Behind:
+    """Nothing: a thread does things in order."""
+
+    def step_back(self) -> None:
+        """Returns at once."""
+
+    def let_pass(self) -> None:
+        """Returns at once."""
 
 
 class Combiner(Generic[Item]):

@@ -265,6 +265,38 @@ async def test_cancelled_calls_leave_nobody_the_wrong_reply(stack: Stack) -> Non
             assert {key: player.name for key, player in found.items()} == {key: f"n{key}" for key in range(200)}
 
 
+async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Stack) -> None:
+    """Else the buffer would fill up with writes that nobody hands over."""
+    with corner(stack, producer={"max_in_flight": 2, "broker_down_after_s": 60.0}) as here:
+        async with AsyncClient.open(here.settings) as client:
+            outbox = client._writer.outbox
+            assert await client.get(Player, 1) is None  # a connection stands
+            stack.postgres.pause()
+            try:
+                waits_for_a_base = asyncio.create_task(client.update(Player, 2, score=1))
+                await eventually(lambda: bookkeeping.of(here.entry(Player, "2")).lease is not None, True)
+                waits_for_a_base.cancel()
+                await asyncio.wait([waits_for_a_base])
+                assert outbox.in_flight == 0
+            finally:
+                stack.postgres.resume()
+            stack.kafka.pause()
+            try:
+                under_way = [asyncio.create_task(client.update(Player, key, name="x")) for key in (3, 4)]
+                await eventually(lambda: outbox.in_flight, 2)
+                waits_for_room = asyncio.create_task(client.update(Player, 5, name="x"))
+                await asyncio.sleep(0.1)
+                waits_for_room.cancel()
+                await asyncio.wait([waits_for_room])
+            finally:
+                stack.kafka.resume()
+            await asyncio.gather(*under_way)
+            # The thread that waited for room has found some, and given it back.
+            await client.update_many(Player, [(6, {"name": "x"}), (7, {"name": "x"})])
+            await eventually(lambda: outbox.in_flight, 0)
+        assert {key for key, _ in here.records(Player)} == {"3", "4", "6", "7"}
+
+
 async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Stack) -> None:
     with corner(stack, producer={"timeout_s": 1.0}) as here:
         async with AsyncClient.open(here.settings) as client:

@@ -385,7 +385,6 @@ class AsyncClient:
         return self._settings.kafka.max_message_bytes
 
     async def _target(self, entity: type[Entity]) -> Target:
-        self._check_usable()
         target = self._targets.get(entity)
         if target is None:
             target = Target(declaration_of(entity), self._settings.kafka.topic_prefix, self._settings.cache.prefix)

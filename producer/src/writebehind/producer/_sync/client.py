@@ -386,7 +386,6 @@ class Client:
         return self._settings.kafka.max_message_bytes
 
     def _target(self, entity: type[Entity]) -> Target:
-        self._check_usable()
         target = self._targets.get(entity)
         if target is None:
             target = Target(declaration_of(entity), self._settings.kafka.topic_prefix, self._settings.cache.prefix)

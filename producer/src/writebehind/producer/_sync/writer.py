@@ -33,6 +33,16 @@ BASE_WAIT_S = 0.02  # between two looks at a base that somebody else is loading
 BASES_REST_S = 1.0  # after the database did not give one: increments that need a base do without, rather than wait
 
 
+class _Room:
+    """Room in the outbox that a caller waits for."""
+
+    __slots__ = ("taken", "unwanted")
+
+    def __init__(self) -> None:
+        self.taken = False
+        self.unwanted = False  # the caller has gone
+
+
 class Writer:
     """Carries checked writes out. One per client."""
 
@@ -62,15 +72,20 @@ class Writer:
         size_bytes = sum([write.size_bytes for write in writes])
         free = target.declaration.write_behind.on_broker_down == "block" or not self.outbox.broker_down
         if not (free and self.outbox.reserve(len(writes), size_bytes, 0)) and not self._admit(
-            target, len(writes), size_bytes, deadline
+            target, writes, size_bytes, deadline
         ):
             self._write_through(target, writes, timeout_s)
             return
-        self._hand_over(target, writes, timeout_s / 2)
+        try:
+            self._hand_over(target, writes, timeout_s / 2)
+        except BaseException:  # such as a caller who is cancelled
+            group.abandoned = True
+            self.outbox.release([write for write in writes if write.needs_base is not None])
+            raise
         if wait and not group.signal.wait(max(0.0, deadline - time.monotonic())):
             group.detached = True
 
-    def _admit(self, target: Target, records: int, size_bytes: int, deadline: float) -> bool:
+    def _admit(self, target: Target, writes: Sequence[Write], size_bytes: int, deadline: float) -> bool:
         """There is no room, or the broker is down: the entity's policy. True: there is room now. False: write through.
 
         Raises Shed or NotApplied; nothing was touched.
@@ -82,10 +97,25 @@ class Writer:
             case "shed":
                 raise Shed(f"{name}: the broker does not keep up; the write was shed, nothing was changed")
             case _:
-                left_s = max(0.0, deadline - time.monotonic())
-                if self._runtime.in_thread(self.outbox.reserve, records, size_bytes, left_s):
+                room = _Room()
+                try:
+                    self._runtime.to_the_end(self._wait_for_room, room, writes, size_bytes, deadline)
+                except BaseException:  # such as a caller who is cancelled
+                    room.unwanted = True
+                    if room.taken:
+                        self.outbox.release(writes)
+                    raise
+                if room.taken:
                     return True
                 raise NotApplied(f"{name}: the broker does not keep up and the buffer stayed full; nothing was changed")
+
+    def _wait_for_room(self, room: _Room, writes: Sequence[Write], size_bytes: int, deadline: float) -> None:
+        left_s = max(0.0, deadline - time.monotonic())
+        taken = self._runtime.in_thread(self.outbox.reserve, len(writes), size_bytes, left_s)
+        if taken and room.unwanted:
+            self.outbox.release(writes)
+        else:
+            room.taken = taken
 
     def _hand_over(self, target: Target, writes: Sequence[Write], base_timeout_s: float) -> None:
         combiner = self._combiners.get(target.topic)
@@ -137,7 +167,10 @@ class Writer:
                 write.applied, write.version, write.generation = answer, answer.version, answer.generation
                 self._enqueue(write)
             elif isinstance(answer, NeedsBase):
-                write.needs_base = answer.token
+                if write.group.abandoned:
+                    self.outbox.release([write])  # nobody will come again with it
+                else:
+                    write.needs_base = answer.token
             else:
                 column = target.declaration.fields[answer.index - 1]
                 rule = f"would leave the range of {column.kind.name} with this increment"

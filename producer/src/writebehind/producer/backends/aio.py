@@ -50,12 +50,13 @@ def _wake(waiting: asyncio.Future[None]) -> None:
 class Group:
     """Writes of one call: the signal is set when the last of them has its answer."""
 
-    __slots__ = ("_open", "detached", "signal")
+    __slots__ = ("_open", "abandoned", "detached", "signal")
 
     def __init__(self, count: int) -> None:
         self._open = count
         self.signal = Signal()
         self.detached = False  # nobody waits: failures go to the callback
+        self.abandoned = False  # its caller was cancelled before all was handed over
 
     def one_done(self) -> None:
         self._open -= 1

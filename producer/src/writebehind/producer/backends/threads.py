@@ -31,13 +31,14 @@ class Signal:
 class Group:
     """Writes of one call: the signal is set when the last of them has its answer."""
 
-    __slots__ = ("_lock", "_open", "detached", "signal")
+    __slots__ = ("_lock", "_open", "abandoned", "detached", "signal")
 
     def __init__(self, count: int) -> None:
         self._open = count
         self._lock = threading.Lock()
         self.signal = Signal()
         self.detached = False  # nobody waits: failures go to the callback
+        self.abandoned = False  # its caller was cancelled before all was handed over
 
     def one_done(self) -> None:
         with self._lock:

@@ -11,6 +11,7 @@ import psycopg
 
 from tests.faults.schedule import Planned
 from tests.faults.stage import NotPossible, Stage
+from writebehind.embedded import EmbeddedError
 from writebehind.embedded.server import Server
 
 Injector = Callable[[Stage, Planned], str]
@@ -41,7 +42,10 @@ def killed(stage: Stage, planned: Planned) -> str:
     try:
         stage.wait(planned.seconds)
     finally:
-        server.start()
+        try:
+            server.start()
+        except EmbeddedError:  # once more: without it all that follows would prove nothing
+            server.start()
     return ""
 
 

@@ -106,7 +106,10 @@ class Timeline:
                 except (KafkaException, TimeoutError) as error:
                     # One that saw its broker go may hang, or ask a leader it remembers, for ever. So may closing it.
                     self.trouble = f"{type(error).__name__}: {error}"
-                    abandoned.append(consumer)
+                    if isinstance(error, TimeoutError):
+                        abandoned.append(consumer)  # a thread is still in it
+                    else:  # an hour's worth of open ones would take a processor
+                        threading.Thread(target=consumer.close, name="closing", daemon=True).start()
                     consumer = self.world.consumer()
                 else:
                     self.trouble = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -16,11 +17,16 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
+from tests.deploy.queries import selectors
 from tests.deploy.test_compose import COMPOSE, SERVICES, environment
-from tests.deploy.vocabulary import ROOT
+from tests.deploy.test_dashboards import DASHBOARDS, targets
+from tests.deploy.vocabulary import ROOT, SETTINGS
 from tests.integration.flusher_process import TIMEOUT_S, wait_until
+from tests.integration.telemetry_bounds import LABEL, SAMPLE
 from writebehind.embedded import Stack
+from writebehind.shared import naming
 
 # Addresses and folders are the embedded stack's own.
 PLACES = ("LISTENER", "QUORUM", "LOG_DIRS", "CLUSTER_ID", "NODE_ID", "PROCESS_ROLES")
@@ -72,23 +78,36 @@ def entrypoint(image: str, port: int) -> list[str]:
     return [sys.executable, "-m", *(changed.get(word, word) for word in words)]
 
 
-def test_migrate_flusher_and_example_work_together(servers: Stack, tmp_path: Path) -> None:
+def test_migrate_flusher_audit_and_example_work_together(servers: Stack, tmp_path: Path) -> None:
     for mount in SERVICES["flusher"]["volumes"]:
         target = tmp_path / mount["target"].removeprefix("/app/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((COMPOSE / mount["source"]).read_bytes())
     (tmp_path / "players" / "fastapi_app.py").write_bytes((ROOT / "tests/examples/fastapi_app.py").read_bytes())
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **environment("flusher"), **servers.env()}
+    common = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    health_port, audit_port = free_port(), free_port()
+    here = {
+        "WRITEBEHIND_FLUSHER__HEALTH_ADDRESS": f"127.0.0.1:{health_port}",
+        "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
+        "OTEL_EXPORTER_PROMETHEUS_PORT": str(audit_port),
+    }
+
+    def env(name: str) -> dict[str, str]:
+        there = environment(name)
+        return {**common, **there, **servers.env(), **{name: value for name, value in here.items() if name in there}}
+
     writebehind = str(Path(sys.executable).with_name("writebehind"))
     port = free_port()
     health = [word.replace("8000", str(port)) for word in SERVICES["example"]["healthcheck"]["test"][2:]]
 
     with psycopg.connect(servers.database_url, autocommit=True) as database, ExitStack() as running:
         database.execute((COMPOSE / "players.sql").read_bytes())
-        with service("migrate", [writebehind, *SERVICES["migrate"]["command"]], env, tmp_path) as migrate:
+        with service("migrate", [writebehind, *SERVICES["migrate"]["command"]], env("migrate"), tmp_path) as migrate:
             migrate.wait(TIMEOUT_S)
-        running.enter_context(service("flusher", [writebehind, *SERVICES["flusher"]["command"]], env, tmp_path))
-        running.enter_context(service("example", entrypoint("example.Dockerfile", port), env, tmp_path))
+        for name in ("flusher", "audit"):
+            command = [writebehind, *SERVICES[name]["command"]]
+            running.enter_context(service(name, command, env(name), tmp_path))
+        running.enter_context(service("example", entrypoint("example.Dockerfile", port), env("example"), tmp_path))
         wait_until(
             lambda: subprocess.run([sys.executable, *health], capture_output=True, check=False).returncode == 0,
             "the example to be healthy",
@@ -101,3 +120,36 @@ def test_migrate_flusher_and_example_work_together(servers: Stack, tmp_path: Pat
             lambda: database.execute("SELECT points, best FROM players WHERE id = 7").fetchone() == (16, 9),
             "the row to be flushed",
         )
+        producer = Producer({"bootstrap.servers": servers.bootstrap_servers})
+        producer.produce(naming.topic(str(SETTINGS["WRITEBEHIND_KAFKA__TOPIC_PREFIX"].default), "player"), b"no record")
+        producer.flush(TIMEOUT_S)
+        for prefix, of in (("writebehind_flusher", health_port), ("writebehind_audit", audit_port)):
+            wait_until(functools.partial(all_read, of, prefix), f"all that dashboards read of {prefix}")
+
+
+def all_read(port: int, prefix: str) -> bool:
+    try:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    except httpx.TransportError:
+        return False  # it does not serve yet
+    missing = unread(text, prefix)
+    print(missing)  # for who reads why this failed
+    return not missing
+
+
+#: What only an outage or a repair brings about.
+RARE = {"settle_failures", "fences", "retries", "stopped", "repairs"}
+
+
+def unread(text: str, prefix: str) -> list[str]:
+    """Selectors of the dashboards, for series that begin so, that find nothing in what was exported."""
+    found = [sample for line in text.splitlines() if (sample := SAMPLE.match(line))]
+    there = [(sample[0].partition("{")[0].partition(" ")[0], dict(LABEL.findall(sample[2] or ""))) for sample in found]
+    asked = [one for path in DASHBOARDS for query, _ in targets(path) for one in selectors(query)]
+    return [
+        one.name
+        for one in asked
+        if one.name.startswith(prefix)
+        and not any(rare in one.name for rare in RARE)
+        and not any(one.name == name and one.labels.keys() <= labels.keys() for name, labels in there)
+    ]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import opentelemetry.sdk.environment_variables as otel
+import opentelemetry.environment_variables as otel_api
+import opentelemetry.sdk.environment_variables as otel_sdk
 import typer.main
 import yaml
 
@@ -17,7 +18,7 @@ from writebehind.flusher import cli
 from writebehind.shared.settings_reference import SOURCES, variables
 
 ROOT: Final = Path(__file__).parents[2]
-OTEL: Final = frozenset(name for name in vars(otel) if name.startswith("OTEL_"))
+OTEL: Final = frozenset(name for name in vars(otel_api) | vars(otel_sdk) if name.startswith("OTEL_"))
 SETTINGS: Final = {variable.name: variable for variable in variables()}
 
 

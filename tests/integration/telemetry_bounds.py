@@ -22,7 +22,7 @@ def flat(name: str) -> str:
 def check_bounds(text: str, declared: Sequence[Series], bounds: Mapping[str, Collection[str]]) -> set[str]:
     """Each sample is of a declared series and has its labels with values of a bounded list. Gives the series."""
     bounded = {flat(name): values for name, values in bounds.items()}
-    by_name = {_exported(series): series for series in declared}
+    by_name = {exported(series): series for series in declared}
     seen: set[str] = set()
     for line in text.splitlines():
         if line.startswith(("#", "target_info", "otel_sdk")):
@@ -55,5 +55,6 @@ def samples(text: str) -> Callable[..., float]:
     return total
 
 
-def _exported(series: Series) -> str:
+def exported(series: Series) -> str:
+    """Its name as Prometheus has it."""
     return flat(series.name) + SUFFIXES.get(series.unit, "") + ("_total" if series.kind == "counter" else "")

@@ -32,20 +32,26 @@ def kustomization(folder: Path) -> Document:
 
 
 def written() -> list[Document]:
-    """Base and components without kustomize: what they list, what they generate, and their labels."""
-    return [document for folder in _PARTS for document in _part(folder)]
+    """Base and components without kustomize: what they list, what they generate, their labels, and init containers."""
+    found = [document for folder in _PARTS for document in _part(folder)]
+    for folder in _PARTS:
+        for path in [patch["path"] for patch in kustomization(folder).get("patches", []) if "path" in patch]:
+            for patch in documents(folder / path):
+                for _, template in pod_templates([named(found, patch["kind"])[patch["metadata"]["name"]]]):
+                    template["spec"]["initContainers"] = patch["spec"]["template"]["spec"]["initContainers"]
+    return found
 
 
 def _part(folder: Path) -> Iterator[Document]:
     own = kustomization(folder)
-    listed = [document for name in own["resources"] for document in documents(folder / name)]
+    listed = [document for name in own.get("resources", []) for document in documents(folder / name)]
     for generator in own.get("configMapGenerator", []):
         data = dict(literal.split("=", 1) for literal in generator.get("literals", []))
         data |= {name: (folder / name).read_text() for name in generator.get("files", [])}
         metadata = {"name": generator["name"]}
         listed.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-    (label,) = own["labels"]
     for document in listed:
+        (label,) = own["labels"]
         templates = [template for _, template in pod_templates([document]) if label.get("includeTemplates")]
         for labelled in (document, *templates):
             labelled["metadata"].setdefault("labels", {}).update(label["pairs"])

@@ -32,7 +32,7 @@ CONTAINERS = [
     pytest.param(layer, template["spec"], container, id=f"{name}: {document['kind']} {container['name']}")
     for name, layer in LAYERS.items()
     for document, template in pod_templates(layer)
-    for container in template["spec"]["containers"]
+    for container in (*template["spec"].get("initContainers", []), *template["spec"]["containers"])
 ]
 layers = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 containers = pytest.mark.parametrize(("layer", "pod", "container"), CONTAINERS)
@@ -152,6 +152,14 @@ def test_a_flusher_has_longer_to_stop_than_it_takes_and_its_pods_name(layer: lis
     assert pod["terminationGracePeriodSeconds"] > longest_s + 5
     (name,) = [v for v in container["env"] if v["name"] == "WRITEBEHIND_FLUSHER__INSTANCE_ID"]
     assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+
+
+def test_the_check_can_keep_a_flusher_from_starting() -> None:
+    (flusher,) = named(LAYERS["as written"], "StatefulSet").values()
+    pod = flusher["spec"]["template"]["spec"]
+    ((check,), (container,)) = pod["initContainers"], pod["containers"]
+    assert (check["args"], check["image"], check["envFrom"]) == (["check"], container["image"], container["envFrom"])
+    assert check["volumeMounts"] == container["volumeMounts"]
 
 
 @layers

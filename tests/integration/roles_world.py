@@ -1,12 +1,16 @@
-"""Servers that ask who somebody is, and a corner of them where each part has the rights that `grants` prints."""
+"""Servers that are reached over TLS and ask who somebody is, and a corner of them where each part has the rights that
+`grants` prints. All settings are those of the production profile, which refuses what could be read on the way.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,6 +29,7 @@ from confluent_kafka.admin._scram import (
 
 from tests.integration.flusher_process import run_command
 from tests.integration.mixed_world import DDL as PEOPLE
+from tests.integration.secured import Certificates, terminated
 from writebehind.embedded import Isolation, Stack
 from writebehind.embedded.isolation import isolated
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
@@ -49,31 +54,43 @@ OPERATIONS: Final = {
 
 @dataclass(frozen=True)
 class Guarded:
-    """A stack whose broker also listens for users with passwords (SCRAM), and lets nobody do what no ACL allows."""
+    """A stack whose broker also listens for users with passwords (SCRAM), and lets nobody do what no ACL allows.
+
+    The cache is reached at `cache_port`, the database at its own. `authority` is the file to verify all of them by.
+    """
 
     stack: Stack
     bootstrap_servers: str
+    cache_port: int
+    authority: str
 
 
 @contextmanager
 def guarded() -> Iterator[Guarded]:
     """Nobody is asked for a password on the stack's own listener: who comes there may do everything."""
     port = ReservedPort()
-    place = f"SASL://{LOOPBACK}:{port.number}"
+    place = f"SECURED://{LOOPBACK}:{port.number}"
     options = {
         "listeners": place,
         "advertised.listeners": place,
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
         "sasl.enabled.mechanisms": "SCRAM-SHA-256",
-        "listener.name.sasl.scram-sha-256.sasl.jaas.config": (
+        "listener.name.secured.scram-sha-256.sasl.jaas.config": (
             "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         ),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
     }
     try:
-        with Stack(fsync=False, kafka_options=options) as stack:
-            yield Guarded(stack, f"{LOOPBACK}:{port.number}")
+        with ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="writebehind-tls-")))
+            made = Certificates.made(folder)
+            options |= made.kafka("secured")
+            stack = opened.enter_context(
+                Stack(fsync=False, kafka_options=options, postgres_options=made.postgres(folder))
+            )
+            cache_port = opened.enter_context(terminated(made, stack.valkey.port))
+            yield Guarded(stack, f"{LOOPBACK}:{port.number}", cache_port, str(made.authority))
     finally:
         port.release()
 
@@ -91,22 +108,34 @@ class Roles:
         database, cache = urlsplit(self.corner.database_url), urlsplit(self.corner.cache_url)
         return {
             **self.corner.env,
+            "WRITEBEHIND_PROFILE": "production",
             "WRITEBEHIND_ENTITIES": ",".join(MODULES),
             "WRITEBEHIND_DATABASE__URL": urlunsplit(
-                database._replace(netloc=f"{name}:{SECRET}@{database.hostname}:{database.port}")
+                database._replace(
+                    netloc=f"{name}:{SECRET}@{database.hostname}:{database.port}",
+                    query="&".join(
+                        filter(None, [database.query, f"sslmode=verify-full&sslrootcert={self.servers.authority}"])
+                    ),
+                )
             ),
-            "WRITEBEHIND_CACHE__URL": urlunsplit(cache._replace(netloc=f"{name}:{SECRET}@{cache.netloc}")),
+            "WRITEBEHIND_CACHE__URL": urlunsplit(
+                cache._replace(
+                    scheme="rediss",
+                    netloc=f"{name}:{SECRET}@{LOOPBACK}:{self.servers.cache_port}",
+                    query=f"ssl_ca_certs={self.servers.authority}",
+                )
+            ),
             "WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS": self.servers.bootstrap_servers,
             "WRITEBEHIND_KAFKA__OPTIONS": json.dumps(self.kafka_login(name)),
             "WRITEBEHIND_KAFKA__PARTITIONS": "2",
             "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",
         }
 
-    @staticmethod
-    def kafka_login(name: str) -> dict[str, str]:
+    def kafka_login(self, name: str) -> dict[str, str]:
         """librdkafka's options."""
         return {
-            "security.protocol": "SASL_PLAINTEXT",
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": self.servers.authority,
             "sasl.mechanism": "SCRAM-SHA-256",
             "sasl.username": name,
             "sasl.password": SECRET,
@@ -131,6 +160,7 @@ class Roles:
         for one in json.loads(told)["roles"]:
             for statement in one["sql"]:
                 execute(self.corner.database_url, statement)
+            execute(self.corner.database_url, f"ALTER ROLE {one['name']} PASSWORD '{SECRET}'")
             with redis.Redis.from_url(self.corner.cache_url) as cache:
                 for statement in one["cache"]:
                     cache.execute_command(*shlex.split(statement))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
+import trustme
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
@@ -17,7 +20,7 @@ from writebehind.flusher.check.command import check
 from writebehind.flusher.check.finding import Finding, Severity
 from writebehind.flusher.grants.roles import Role
 from writebehind.shared.registry import load
-from writebehind.shared.settings import Settings
+from writebehind.shared.settings import Settings, load_settings
 
 REGISTRY = load(MODULES)
 
@@ -123,10 +126,40 @@ def test_tables_that_are_not_as_declared_or_slow_or_strict(world: Roles) -> None
         world.execute("DROP INDEX IF EXISTS slow; ALTER TABLE items DROP CONSTRAINT IF EXISTS strict")
 
 
+@pytest.mark.parametrize(
+    ("server", "variable"),
+    [
+        ("database", "WRITEBEHIND_DATABASE__URL"),
+        ("cache", "WRITEBEHIND_CACHE__URL"),
+        ("kafka", "WRITEBEHIND_KAFKA__OPTIONS"),
+    ],
+)
+def test_a_server_that_another_authority_vouches_for_is_not_spoken_to(
+    world: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, variable: str
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    env = world.env("flusher")
+    env[variable] = env[variable].replace(world.servers.authority, str(other))
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    result = check(load_settings(), REGISTRY, Role.FLUSHER)
+    assert [name for name, _ in result.unchecked] == [server]
+    assert result.exit_code == 2
+
+
+def test_a_role_does_not_get_into_the_database_without_tls_or_with_another_password(world: Roles) -> None:
+    url = world.env("flusher")["WRITEBEHIND_DATABASE__URL"]
+    execute(url, "SELECT 1")
+    for other in (url.replace("verify-full", "disable"), url.replace(SECRET, "guessed")):
+        with pytest.raises(psycopg.OperationalError):
+            execute(other, "SELECT 1")
+
+
 def test_what_cannot_be_asked_is_told_beside_what_can(world: Roles, capsys: pytest.CaptureFixture[str]) -> None:
     from writebehind.flusher.check.command import show
 
-    settings = world.settings("flusher", cache={"url": f"redis://u:{SECRET}@127.0.0.1:1/0"})
+    settings = world.settings("flusher", cache={"url": f"rediss://u:{SECRET}@127.0.0.1:1/0"})
     result = check(settings, REGISTRY, Role.FLUSHER)
     assert [server for server, _ in result.unchecked] == ["cache"]
     assert result.exit_code == 2

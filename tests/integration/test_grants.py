@@ -90,7 +90,7 @@ def _without_the_cache(world: Roles) -> None:
     entry = _entry(world, Profile, "1")
     with redis.Redis.from_url(world.corner.cache_url) as cache:
         assert cache.exists(entry)
-        with Client.open(world.settings("producer", cache={"url": f"redis://{NOWHERE}/0"})) as client:
+        with Client.open(world.settings("producer", cache={"url": f"rediss://{NOWHERE}/0"})) as client:
             client.update(Profile, 1, name="Countess")
         wait_until(lambda: not cache.exists(entry), "the invalidation to be carried out")
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -265,7 +266,7 @@ async def test_cancelled_calls_leave_nobody_the_wrong_reply(stack: Stack) -> Non
             assert {key: player.name for key, player in found.items()} == {key: f"n{key}" for key in range(200)}
 
 
-async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Stack) -> None:
+async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the buffer would fill up with writes that nobody hands over."""
     with corner(stack, producer={"max_in_flight": 2, "broker_down_after_s": 60.0}) as here:
         async with AsyncClient.open(here.settings) as client:
@@ -280,12 +281,20 @@ async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Stack) -> N
                 assert outbox.in_flight == 0
             finally:
                 stack.postgres.resume()
+            waits = threading.Event()
+            original = outbox._room.wait_for
+
+            def wait_for(*arguments: Any) -> Any:
+                waits.set()
+                return original(*arguments)
+
+            monkeypatch.setattr(outbox._room, "wait_for", wait_for)
             stack.kafka.pause()
             try:
                 under_way = [asyncio.create_task(client.update(Player, key, name="x")) for key in (3, 4)]
                 await eventually(lambda: outbox.in_flight, 2)
                 waits_for_room = asyncio.create_task(client.update(Player, 5, name="x"))
-                await asyncio.sleep(0.1)
+                assert await asyncio.to_thread(waits.wait, TIMEOUT_S)
                 waits_for_room.cancel()
                 await asyncio.wait([waits_for_room])
             finally:

@@ -13,13 +13,14 @@ from typing import Final
 
 from tests.faults import histories
 from tests.faults.histories import History
+from tests.faults.replays import TIMEOUT_S as REPLAY_TIMEOUT_S
 from tests.faults.world import ROOT, World, process_environment
 from writebehind.embedded.supervisor import Supervisor
 
 POLLER: Final = "poller"
 AUDITOR: Final = "auditor"
 START_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = REPLAY_TIMEOUT_S + 10.0  # a replay that is under way may take as long as it is allowed to
 _POLL_S: Final = 0.1
 
 

@@ -7,11 +7,11 @@ import contextlib
 import os
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -75,25 +75,30 @@ def terminated(certificates: Certificates, port: int) -> Iterator[int]:
     """A port that speaks TLS for a server of this machine that cannot, such as the embedded Valkey."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates.server, certificates.key)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="TLS", daemon=True)
-    thread.start()
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(LOOPBACK, port)
-        await asyncio.wait(
-            [asyncio.ensure_future(_pass_on(reader, back)), asyncio.ensure_future(_pass_on(there, writer))]
-        )
+        try:
+            await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+        finally:
+            for end in (writer, back):
+                end.transport.abort()
 
-    def run(call: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(call, loop).result(30)
+    async def run() -> None:
+        stop = asyncio.Event()
+        server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=context)
+        started.set_result((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
+        await stop.wait()
+        server.close()
 
-    server: asyncio.Server = run(asyncio.start_server(serve, LOOPBACK, 0, ssl=context))
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="TLS", daemon=True)
+    thread.start()
+    loop, stop, place = started.result(30)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield place
     finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop.set)
         thread.join(30)
 
 

@@ -8,31 +8,16 @@
 local life_us, tokens = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[2])
 local now = clock()
 
--- The entry as it is nearly always: absent, or the row and nothing else. The same as `announce` makes of it.
-local function announce_first(key, header, token)
-  local version = header and sub(header, 1, 16) or ZERO
-  call('DEL', key)
-  local reply = redis.pcall('HSET', key, '#', format('%s %sp i%s:%.0f', version, ZERO, token, now + life_us))
-  if type(reply) == 'table' and reply.err then return false end
-  call('PEXPIRE', key, math.ceil(life_us / 1000))
-  return true
-end
-
-local function announce(key, header, token)
-  local entry = read(header, now)
+local replies = {}
+for at = 1, #KEYS do
+  local key, token = KEYS[at], tokens[at]
+  local entry = read(call('HGET', key, '#'), now)
   local intents, kept = entry.intents, {}
   for n = 1, #intents do
     if intents[n].token ~= token then kept[#kept + 1] = intents[n] end
   end
   kept[#kept + 1] = {sort = 'i', token = token, ends = now + life_us}
   entry.holds, entry.recompute, entry.lease, entry.intents = 'p', false, false, kept
-  return replace(key, entry, {}, intents_ms(entry, now))
-end
-
-local replies = {}
-for at = 1, #KEYS do
-  local key, token = KEYS[at], tokens[at]
-  local header = call('HGET', key, '#')
-  replies[at] = (header and #header > HOLDS and announce or announce_first)(key, header, token)
+  replies[at] = replace(key, entry, {}, intents_ms(entry, now))
 end
 return cmsgpack.pack(replies)

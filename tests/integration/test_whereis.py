@@ -53,11 +53,16 @@ def test_an_entry_that_drifted_is_told_with_the_fields_that_differ(
         plant(w, Counter, 2, {"note": "a"}, state="p", version=NEW, pending=1, parts=f" ={NOTE}")
         plant(w, Town, ("D|E", "Ulm"), {"mayor": "y"}, state="p", version=OLD)
         w.cache.set(w.entry(Counter, 3), "something else")
+        w.execute("INSERT INTO counters (id, hits) VALUES (4, 5)")
+        plant(w, Counter, 4, {"hits": "5"}, state="P", version=OLD, generation=NEW, pending=1, parts=f" h{OLD}")
         stale = run(w, "whereis", "counter", "1")
         assert stale.code == 1
         assert "stale: the row is newer than the entry (note)" in stale.out
         lost = run(w, "whereis", "counter", "2", "--json")
         assert (lost.code, lost.json["verdict"]) == (1, "lost")
+        doubted = run(w, "whereis", "counter", "4", "--json").json
+        assert (doubted["verdict"], doubted["cache"]["in_doubt"]) == ("unsettled", True)
+        assert "left in doubt by a flusher" in doubted["conclusion"]
         for parts in (["D|E", "Ulm"], ["D%7CE|Ulm"]):
             assert run(w, "whereis", "town", *parts, "--json").json["differing"] == ["mayor"]
         assert run(w, "whereis", "counter", "3", "--json").json["verdict"] == "unreadable"

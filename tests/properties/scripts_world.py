@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import hypothesis.strategies as st
@@ -58,11 +58,15 @@ class Row:
 
 @dataclass
 class Record:
-    """A record on the topic. `applied` None: it was enqueued without the cache."""
+    """A record on the topic. `applied` None: it was enqueued without the cache. `held`: the entry has it."""
 
     version: int
     patch: dict[int, Any]
     applied: Applied | None
+    held: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held = self.applied is not None
 
     @property
     def generation(self) -> int:

@@ -211,6 +211,8 @@ def test_a_skipped_record_of_the_entry_makes_it_refused() -> None:
     assert judge(LOST_NAME, ROW_VALUES, letters=(NEW,)) is Verdict.REFUSED
     assert judge(LOST_NAME, ROW_VALUES, letters=(0,)) is Verdict.REFUSED
     assert judge(LOST_NAME, ROW_VALUES, letters=(OLD - 1,)) is Verdict.LOST
+    doubted = entry("C", "Bob", "10", "7", "2", version=NEW, generation=NEW + 1, pending="1", parts=f" ={NAME} h{OLD}")
+    assert judge(doubted, ROW_VALUES, letters=(NEW,)) is Verdict.REFUSED
 
 
 def test_a_patch_of_a_row_that_was_not_to_be_inserted_is_an_orphan() -> None:

@@ -10,7 +10,7 @@ import pytest
 from writebehind.shared import bookkeeping
 
 VERSION, OLDER = 1_700_000_000_000_009, 1_700_000_000_000_001
-HEADER = f"{VERSION} {OLDER}C12 =aaabbb @{OLDER}ccc +ddd-5 d{OLDER} lT_-0:18bcfe56800"
+HEADER = f"{VERSION} {OLDER}C12 =aaabbb @{OLDER}ccc +ddd-5 d{OLDER} u1 h{OLDER}{VERSION} lT_-0:18bcfe56800"
 
 
 def test_every_part_is_read() -> None:
@@ -20,6 +20,7 @@ def test_every_part_is_read() -> None:
     assert (kept.complete, kept.row_exists, kept.tainted, kept.present) == (True, True, True, True)
     assert kept.marks == {"aaa": VERSION, "bbb": VERSION, "ccc": OLDER}
     assert (kept.sums, kept.deleted_at, kept.lease) == ({"ddd": "-5"}, OLDER, "T_-0:18bcfe56800")
+    assert kept.doubted == (OLDER, VERSION)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What undo.lua, settle.lua, retire.lua and heal.lua do to the cache in memory; its bookkeeping is fields."""
+"""What undo.lua, settle.lua, doubt.lua and heal.lua do to the cache in memory; its bookkeeping is fields."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 
 def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
-    fields, writes = _unpack(args[0]), _unpack(args[1])
+    fields, writes, refused = _unpack(args[0]), _unpack(args[1]), len(args) > 2
     for key, (version, generation, patch, note) in zip(keys, writes, strict=True):
         entry = cache.entry(key)
-        pending = int(entry.get("#p", 0)) - 1
-        if int(entry.get("#g", -1)) != generation:
+        counted = int(entry.get("#g", -1)) == generation
+        if not counted and str(generation) not in entry.get("#h", "").split():
             continue
+        pending = int(entry.get("#p", 0)) - counted
         if pending <= 0:
             cache.drop(key)
             continue
@@ -29,8 +30,10 @@ def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
             undo_fields(entry, str(version), fields, _noted(note, fields, [index for index, _ in touched]))
         for index, delta in touched:
             if fields[index - 1][1] == "sum":
-                undo_sum(entry, fields[index - 1][0], str(-int(delta)))
+                undo_sum(entry, fields[index - 1][0], str(-int(delta)), counted=counted)
         entry.update({"#p": str(pending), "#x": "2"})
+        if refused and is_released_by(entry, version):
+            release(cache, key, fields, version)
     return 1
 
 
@@ -75,8 +78,8 @@ def _restore(entry: dict[str, str], name: str, value: Any, mark: Any) -> None:
         entry.pop("~" + name, None)
 
 
-def undo_sum(entry: dict[str, str], name: str, delta: str) -> None:
-    for field in (name, "+" + name):
+def undo_sum(entry: dict[str, str], name: str, delta: str, *, counted: bool) -> None:
+    for field in (name, "+" + name) if counted else (name,):
         if field in entry and entry[field] != NULL:
             entry[field] = add(entry[field], delta)
 
@@ -98,7 +101,7 @@ def undo_delete(entry: dict[str, str], version: str, fields: Any, undone: Sequen
 
 
 def settle(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
-    fields, ttl_us, (generations, counts, sums) = _unpack(args[0]), int(args[1]) * 1000, _unpack(args[2])
+    fields, ttl_us, (generations, counts, versions, sums) = _unpack(args[0]), int(args[1]) * 1000, _unpack(args[2])
     tainted: list[int] = []
     for at, key in enumerate(keys):
         entry = cache.entry(key)
@@ -111,7 +114,7 @@ def settle(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
             if pending > 0:
                 entry["#p"] = str(pending)
                 _lower_sums(entry, fields, [column[at] for column in sums])
-                if "#x" in entry:
+                if "#x" in entry and keep_tainted(cache, key, fields, versions[at]):
                     tainted.append(at + 1)
             elif "#x" in entry or entry.get("#c") == "0":
                 cache.drop(key)
@@ -122,7 +125,8 @@ def settle(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
         elif pending > 0:
             entry.setdefault("#x", "1")
             entry.pop("#l", None)
-            tainted.append(at + 1)
+            if keep_tainted(cache, key, fields, versions[at]):
+                tainted.append(at + 1)
         else:
             cache.drop(key)
     return tainted
@@ -143,12 +147,57 @@ def _lower_sums(entry: dict[str, str], fields: Any, flushed: Sequence[str]) -> N
             entry["+" + name] = add(entry["+" + name], str(-int(delta)))
 
 
-def retire(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
-    gone = [holds_nothing_newer(cache.entry(key), version) for key, version in zip(keys, _unpack(args[0]), strict=True)]
-    for key, is_gone in zip(keys, gone, strict=True):
-        if is_gone:
+def keep_tainted(cache: Cache, key: str, fields: Any, version: int) -> bool:
+    """Whether the entry is there and can be healed."""
+    entry = cache.entry(key)
+    if is_released_by(entry, version):
+        return release(cache, key, fields, version)
+    return "#h" not in entry
+
+
+def doubt(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    for key, version in zip(keys, _unpack(args[0]), strict=True):
+        entry = cache.entry(key)
+        if holds_nothing_newer(entry, version) or "#p" not in entry:
             cache.drop(key)
-    return gone
+            continue
+        if "#h" not in entry or int(entry["#g"]) <= int(entry["#v"]):
+            begin_anew(entry)
+        entry.update({"#p": "1", "#x": entry.get("#x", "1")})
+        cache.expires[key] = cache.now + int(args[1]) * 1000
+    return 1
+
+
+def begin_anew(entry: dict[str, str]) -> None:
+    entry.update({"#h": f"{entry.get('#h', '')} {entry['#g']}", "#g": str(int(entry["#v"]) + 1)})
+    for name in [name for name in entry if name[0] == "+" or name == "#l"]:
+        del entry[name]
+
+
+def is_released_by(entry: dict[str, str], version: int) -> bool:
+    return "#h" in entry and int(entry["#g"]) <= version + 1
+
+
+def release(cache: Cache, key: str, fields: Any, version: int) -> bool:
+    entry = cache.entry(key)
+    pending = int(entry["#p"]) - 1
+    if pending <= 0:
+        cache.drop(key)
+        return False
+    entry.update({"#p": str(pending), "#x": entry.get("#x", "1")})
+    for name in ("#h", "#l"):
+        entry.pop(name, None)
+    if int(entry.get("#d", version + 1)) <= version:
+        del entry["#d"]
+    for name in [field[0] for field in fields if int(entry.get("~" + field[0], version + 1)) <= version]:
+        entry.pop(name, None)
+        del entry["~" + name]
+        if "#d" not in entry:
+            entry.pop("#c", None)
+    if entry.get("#c") == "0" and "#d" not in entry:
+        del entry["#c"]
+    cache.expires.pop(key, None)
+    return True
 
 
 def holds_nothing_newer(entry: dict[str, str], version: int) -> bool:
@@ -157,9 +206,11 @@ def holds_nothing_newer(entry: dict[str, str], version: int) -> bool:
 
 def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
     fields, keep, rows = _unpack(args[0]), args[1] == "1", _unpack(args[2])
+    if cache.now > int(args[3]):
+        return 0
     for key, (exists, flat, flat_versions) in zip(keys, rows, strict=True):
         entry = cache.entry(key)
-        if "#x" not in entry or "#p" not in entry or "#d" in entry:
+        if "#x" not in entry or "#p" not in entry or "#d" in entry or "#h" in entry:
             continue
         values, versions = _pairs(flat), _pairs(flat_versions)
         for index, field in enumerate(fields, 1):

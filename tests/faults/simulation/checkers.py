@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .entities import combines, times_applied
-from .exempt import content_excused, may_be_hidden
+from .exempt import content_excused, left_in_doubt, may_be_hidden
 from .expected import FIELDS, Expected, expected, keys_of
 from .history import Call, History, Logged, Violation
 
@@ -110,7 +110,7 @@ def coherent(history: History) -> Iterator[Violation]:
             continue
         if history.shown.get(key) != row:
             yield Violation("coherent", f"key {key} shows {history.shown.get(key)}, its row is {row}")
-        if "#p" in history.entries.get(key, {}):
+        if "#p" in history.entries.get(key, {}) and not left_in_doubt(history, key):
             yield Violation("coherent", f"entry {key} is pending for ever: {history.entries[key]}")
 
 

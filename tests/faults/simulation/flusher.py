@@ -8,7 +8,6 @@ from typing import Any
 import tenacity
 
 from writebehind.flusher import app as flusher_app
-from writebehind.flusher.doubts import ALL
 from writebehind.flusher.lane import Lane, Outcome
 from writebehind.flusher.preflight import Prepared
 from writebehind.flusher.settle import Settler
@@ -106,10 +105,7 @@ class Flusher:
 
     def _settle(self) -> None:
         """What the settler's thread does with one settlement, or while it has none."""
-        settler, history = self.settler, self._world.history
-        for key, version in settler._doubts.due(self._world.now_us / 1e6).items():
-            if version == ALL:  # deleted whatever is pending (documented)
-                history.disturbed.setdefault(int(key), history.event())
+        settler = self.settler
         try:
             committed = settler._queue.get_nowait()
         except queue.Empty:
@@ -118,6 +114,3 @@ class Flusher:
         assert committed is not None, "nobody stops the settler here"
         settler._step(committed)
         settler._queue.task_done()
-        history.doubted |= {
-            int(key) for key in (*committed.doubtful, *(key for part in settler._failed for key in part))
-        }

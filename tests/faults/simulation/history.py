@@ -59,7 +59,7 @@ class History:
     entries: dict[int, dict[str, str]] = field(default_factory=dict)
     shown: dict[int, dict[str, Any] | None] = field(default_factory=dict)  # what a read of each key gives at the end
     moved: set[int] = field(default_factory=set)  # keys whose partition had more than one owner
-    doubted: set[int] = field(default_factory=set)  # keys whose entries a new owner had doubts about
+    doubted: dict[int, int] = field(default_factory=dict)  # keys whose entries were put in doubt, with the last time
     excused: set[int] = field(default_factory=set)  # keys whose entry the loss matrix leaves to the audit
     disturbed: dict[int, int] = field(default_factory=dict)  # keys whose entry a fault touched, with the first time
     went_back: list[str] = field(default_factory=list)  # versions or progress, as they happened

@@ -98,7 +98,7 @@ def installed(stage: Stage) -> Iterator[None]:
             rows: {"pack": _unpacked},
             letterbox: {"Producer": kafka(LetterProducerPort), "time": clock},
             loop: {"Message": Message, "time": clock, "POLL_S": 0.0},
-            settle: {"connect": redis, "PATIENCE_S": 0.0, "time": clock},
+            settle: {"connect": redis, "PATIENCE_S": 0.0},
             producer_cache: {"time": clock},
             threads_line: {"BlockingConnectionPool": mock.Mock(), "Redis": SimpleNamespace(from_pool=redis)},
             producer_writer: {"Outbox": outbox, "time": clock, "sleep": stage.sleep},

@@ -20,7 +20,7 @@ CLIENT_POINTS = ("write", "undo", "lease", "fill", "read", "drop", "base", "send
 FLUSHER_POINTS = (
     *("claim", "progress", "describe", "watermarks", "consume", "seek"),
     *("begin", "advance", "tombstones", "merge", "bury", "delete", "reset", "savepoint", "letter", "commit"),
-    *("committed", "select", "settle", "heal", "forget", "letter_sent"),
+    *("committed", "select", "owned", "settle", "doubt", "heal", "forget", "letter_sent"),
 )
 POINTS = (*(f"client.{point}" for point in CLIENT_POINTS), *(f"flusher.{point}" for point in FLUSHER_POINTS))
 # Calls that decide what is durable go wrong more often.
@@ -32,6 +32,8 @@ FAVOURED = (
     "flusher.commit",
     "flusher.merge",
     "flusher.settle",
+    "flusher.doubt",
+    "flusher.heal",
 )
 
 
@@ -91,6 +93,9 @@ def make(seed: int) -> Plan:
     count = rng.randint(8, WRITES_MAX)
     ops = tuple(_op(rng, number, clients, keys, deletes, poison) for number in range(count))
     faults = tuple(_fault(rng) for _ in range(rng.choice([0, 1, 1, 2, 3, 4, 6])))
+    if rng.random() < 0.1:  # a flusher that could not tell the cache, and ends before it can
+        untold = Fault("flusher.settle", rng.randrange(3), "error_before")
+        faults = (*faults, untold, Fault("flusher.doubt", rng.randrange(2), "crash_before"))
     return Plan(seed, clients, deletes, rng.randint(0, keys), ops, faults, rng.getrandbits(32))
 
 

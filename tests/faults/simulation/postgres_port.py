@@ -75,7 +75,10 @@ class Connection:
             raise self._error
 
     def sync(self) -> None:
-        """The server has answered so far; what failed is raised when the pipeline ends."""
+        """The server has answered: psycopg waits. What came after a failure was not run."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def close(self) -> None:
         if not self.closed:
@@ -99,6 +102,8 @@ class Connection:
         self._process.check()
         if self.closed:
             raise psycopg.OperationalError("the connection is closed")
+        if self._pipelined and self._error is not None:
+            return Answer()
         special = self._silent_rollback if point == "commit" else None
         try:
             return self._world.call(
@@ -112,7 +117,7 @@ class Connection:
                 self._transaction.failed = True
             if not self._pipelined:
                 raise
-            self._error = self._error or error
+            self._error = error
             return Answer()
 
     def _still(self, effect: Callable[[], Answer]) -> Answer:

@@ -28,10 +28,10 @@ _SCRIPTS: dict[str, tuple[str, Any]] = {
     scripts.UNDO.sha: ("undo", cache_settles),
     scripts.SETTLE.sha: ("settle", cache_settles),
     scripts.HEAL.sha: ("heal", cache_settles),
-    scripts.RETIRE.sha: ("retire", cache_settles),
+    scripts.DOUBT.sha: ("doubt", cache_settles),
 }
 _BY_TEXT = {script.text: script.sha for script in (scripts.WRITE, scripts.LEASE, scripts.FILL, scripts.UNDO)} | {
-    script.text: script.sha for script in (scripts.SETTLE, scripts.HEAL, scripts.RETIRE)
+    script.text: script.sha for script in (scripts.SETTLE, scripts.HEAL, scripts.DOUBT)
 }
 
 
@@ -58,6 +58,8 @@ class RedisPort:
     def evalsha(self, sha: str, count: int, *rest: Any) -> bytes:
         name, _ = _SCRIPTS[sha]
         keys, args = rest[:count], rest[count:]
+        if name == "doubt":
+            self._world.history.doubted |= {key_of(key): self._world.history.event() for key in keys}
 
         def missing(_flavour: int) -> bytes:
             raise NoScriptError("NOSCRIPT")
@@ -67,6 +69,9 @@ class RedisPort:
     def eval(self, text: str, count: int, *rest: Any) -> bytes:
         keys, args = rest[:count], rest[count:]
         return run_script(self._cache, _BY_TEXT[text], keys, args)
+
+    def time(self) -> tuple[int, int]:
+        return divmod(self._world.now_us, 1_000_000)
 
     def unlink(self, *keys: str) -> int:
         point = "drop" if self._process.side == "client" else "forget"

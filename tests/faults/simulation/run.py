@@ -142,9 +142,9 @@ class Run:
             self.history.disturbed.setdefault(key, self.world.history.event())
 
     def _expire(self, op: Op) -> None:
-        """The time to live of an entry is over, if it has one."""
+        """The time to live of an entry is over, if it has one. A doubt lasts longer than any run."""
         name = self.clients[0].target.entry(str(op.key))
-        if name in self.world.cache.expires:
+        if name in self.world.cache.expires and "#h" not in self.world.cache.entry(name):
             self.world.cache.drop(name)
 
     def _kill(self, op: Op) -> None:

@@ -82,6 +82,11 @@ def _committed(database: Database, _transaction: Transaction, params: Sequence[A
     return [(sum(span in known_as for span in zip(*params[:3], strict=True)),)]
 
 
+def _owned(database: Database, _transaction: Transaction, params: Sequence[Any]) -> Rows:
+    known_as = {(n, p.epoch) for n, p in database.progress.items()}
+    return [place for place in zip(*params[:2], strict=True) if place in known_as]
+
+
 def _select(database: Database, _transaction: Transaction, params: Sequence[Any]) -> Rows:
     found = [(key, database.rows[key]) for key in params[0] if key in database.rows]
     return [(key, *row.values, list(row.versions)) for key, row in found]
@@ -123,6 +128,7 @@ _KNOWN: tuple[tuple[str, str, str, Run], ...] = (
     ("INSERT INTO", '."progress"', "claim", claim),
     ("SELECT key, version", '."tombstone"', "tombstones", _tombstones),
     ("SELECT count(*)", '."progress"', "committed", _committed),
+    ("SELECT p.partition, p.owner_epoch", '."progress"', "owned", _owned),
     ("SELECT topic, partition, topic_id", '."progress"', "progress", _progress),
     ('SELECT "t".', " JOIN unnest(", "select", _select),
 )

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import AdminClient
@@ -140,7 +141,8 @@ class App:
                 stall_timeout_s=settings.database.stall_timeout_s,
                 key_indexes=prepared.table.indexes_on_key(declaration),
             )
-            settler = Settler(declaration, settings.cache, writer.select, prepared.slots, self._measures)
+            owned = partial(writer.owned, topic)
+            settler = Settler(declaration, settings.cache, writer.select, owned, prepared.slots, self._measures)
             return Lane(
                 topic, writer, settler, self._letterbox, limits, backoff, self._measures, on_outcome=self._on_outcome
             )

@@ -97,6 +97,14 @@ class Writer:
             .format(sql.Identifier(bookkeeping, "progress"))
             .as_bytes(None)
         )
+        self._owned = (
+            sql.SQL(
+                "SELECT p.partition, p.owner_epoch FROM {} AS p JOIN unnest(%b::int8[], %b::int8[]) AS s(n, e) "
+                "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e"
+            )
+            .format(sql.Identifier(bookkeeping, "progress"))
+            .as_bytes(None)
+        )
         self._skip = (
             sql.SQL(
                 'INSERT INTO {} (topic, topic_id, partition, "offset", entity, changed_by) '
@@ -122,7 +130,8 @@ class Writer:
 
     def _write(self, connection: psycopg.Connection[Any], batch: Batch, settled: Settled) -> Folded:
         if batch.folded is not None:
-            # Nothing has to be read first: the whole transaction goes out in one piece, and nobody waits in between.
+            # Nothing has to be read first: the transaction goes out in three pieces. `sync` waits for the answers, so
+            # nothing is sent after a BEGIN that failed: it would be committed by itself.
             params = batch.packed or self.pack(batch.folded)
             with connection.pipeline() as pipeline:
                 connection.execute("BEGIN")
@@ -212,6 +221,14 @@ class Writer:
         with watchdog.guard(connection, self._stall_timeout_s):
             row = connection.execute(self._committed, params).fetchone()
         return row is not None and row[0] == len(spans)
+
+    def owned(self, topic: str, places: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Those of these partitions, with the epoch they were claimed under, that nobody has claimed since."""
+        columns = [[partition for partition, _ in places], [epoch for _, epoch in places]]
+        connection = self._connected()
+        with watchdog.guard(connection, self._stall_timeout_s):
+            rows = connection.execute(self._owned, [*pack(("int8", "int8"), columns), topic]).fetchall()
+        return {(partition, epoch) for partition, epoch in rows}
 
     def record_settled(self, topic: str, settled: Settled) -> None:
         """Say how far the cache knows of the partitions that are still ours, outside any batch."""

@@ -2,7 +2,7 @@
 
 A settlement that failed may have been carried out or not, and a flusher may die before it settles what it committed:
 the progress rows say how far the cache knows (`settled`), and the next owner consumes from there. Either way the
-entries are in doubt (`doubts.py`), and are deleted as soon as that hides nothing that is pending. One thread per lane
+entries are put in doubt (`doubts.py`): they count anew, and go on serving what is pending. One thread per lane
 keeps the order of its commits, which `heal` needs: a pending sum is what was enqueued and not yet settled.
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +28,7 @@ from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.fold import Settlement
 from writebehind.shared.record import VERSION, Row
-from writebehind.shared.scripts import Call, EntityScripts, read_flags, read_indexes, to_cache
+from writebehind.shared.scripts import Call, EntityScripts, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
 from .batch import Settled, Span
@@ -38,9 +37,12 @@ from .measures import Measures
 
 log = logging.getLogger("writebehind.flusher")
 
+Place = tuple[int, int]  # a partition, and the epoch it was claimed under
+
 QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries are in doubt
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
-DOUBT_EVERY_S = 1.0  # how often entries in doubt are tried while nothing else is there to settle
+DOUBT_EVERY_S = 1.0  # how often a cache that failed is told of doubts while nothing else is there to settle
+HEAL_S = 5.0  # longest way of a row from the database to a heal; claiming a partition of a dead flusher takes longer
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
 
 
@@ -113,6 +115,7 @@ class Settler:
         declaration: Declaration,
         settings: CacheSettings,
         select: Callable[[list[list[Any]]], list[tuple[Any, ...]]],
+        owned: Callable[[Collection[Place]], set[Place]],
         slots: Mapping[str, int],
         measures: Measures,
     ) -> None:
@@ -121,11 +124,12 @@ class Settler:
         self._prefix = settings.prefix
         self._client = connect(settings, f"writebehind-flusher-{declaration.name}")
         self._select = select
+        self._owned = owned
         self._slots = slots
         self._measures = measures
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
-        self._tainted: set[str] = set()
+        self._tainted: dict[str, tuple[Place, ...]] = {}  # with the partitions that they may be of
         self._failed: deque[Mapping[str, int]] = deque()  # on their way into the doubts
         self._doubts = Doubts()
         self._failing = False
@@ -138,7 +142,7 @@ class Settler:
 
     @property
     def unsure(self) -> bool:
-        """Some entries have still to be deleted, whether or not anything is flushed."""
+        """Some entries have still to be put in doubt, whether or not anything is flushed."""
         return bool(self._failed or self._doubts)
 
     @property
@@ -174,15 +178,19 @@ class Settler:
         """Set tainted entries right that are written all the time. Call between two commits of the lane, in its thread.
 
         Does nothing unless some entry is tainted and everything committed is settled: only then are row +
-        unsettled deltas exact.
+        unsettled deltas exact. Entries that may be healed later than that, or were not, are in doubt; those of a
+        partition that somebody else has claimed are left to its owner, who may have committed more.
         """
-        if not self._tainted or self._queue.unfinished_tasks:
+        if not self._tainted or self._queue.unfinished_tasks or self.unsure:
             return
-        texts, self._tainted = sorted(self._tainted), set()
+        tainted, self._tainted = self._tainted, {}
+        texts = sorted(tainted)
         try:
             for at in range(0, len(texts), KEYS_PER_CALL):
-                self._heal(texts[at : at + KEYS_PER_CALL])
+                self._heal({text: tainted[text] for text in texts[at : at + KEYS_PER_CALL]})
         except (RedisError, OSError, psycopg.Error) as error:
+            if not isinstance(error, psycopg.Error):
+                self._failed.append(dict.fromkeys(texts, 0))
             log.info(
                 "%s: entries not healed (%s); their next flush tries again",
                 self._declaration.name,
@@ -221,45 +229,45 @@ class Settler:
             self._doubts.add(self._failed.popleft())
         if committed is not None:
             self._doubts.add(committed.doubtful)
-        self._retire(self._doubts.due(time.monotonic()))
+        self._doubt()
         if committed is None:
             return
         if committed.settlement is not None:
-            self._settle(committed.settlement)
-            self._retire(self._doubts.flushed(committed.settlement))
+            self._settle(committed.settlement, tuple((span.partition, span.epoch) for span in committed.spans))
         if committed.refused is not None:
             self._take_back(committed.refused)
 
-    def _retire(self, versions: Mapping[str, int]) -> None:
-        """Delete entries that hold nothing newer than this."""
-        keys = list(versions)
-        for at in range(0, len(keys), KEYS_PER_CALL):
-            part = keys[at : at + KEYS_PER_CALL]
-            call = scripts.retire(self._entries(part), [versions[key] for key in part])
-            gone = read_flags(evaluate(self._client, call))
-            self._doubts.tried(dict(zip(part, gone, strict=True)), time.monotonic())
+    def _doubt(self) -> None:
+        """Tell the cache which entries are in doubt."""
+        while part := self._doubts.some(KEYS_PER_CALL):
+            evaluate(self._client, scripts.doubt(self._entries(list(part)), list(part.values())))
+            self._doubts.told(part)
 
-    def _settle(self, settlement: Settlement) -> None:
+    def _settle(self, settlement: Settlement, places: tuple[Place, ...]) -> None:
         for at in range(0, len(settlement.keys), KEYS_PER_CALL):
             part = _slice(settlement, at, at + KEYS_PER_CALL)
             reply = evaluate(self._client, self._scripts.settle(self._entries(part.keys), part))
-            # The sums of one in doubt may be of what is in the row already: it cannot be healed.
-            self._tainted.update(key for at in read_indexes(reply) if (key := part.keys[at]) not in self._doubts)
+            self._tainted |= dict.fromkeys((part.keys[at] for at in read_indexes(reply)), places)
 
     def _take_back(self, refused: Refused) -> None:
-        self._retire(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote
+        self._doubts.add(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote: they are deleted
+        self._doubt()
         for at in range(0, len(refused.rows), KEYS_PER_CALL):
             rows = refused.rows[at : at + KEYS_PER_CALL]
             evaluate(self._client, self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))
 
-    def _heal(self, texts: Sequence[str]) -> None:
-        keys = [self._declaration.parse_key(text) for text in texts]
+    def _heal(self, tainted: Mapping[str, tuple[Place, ...]]) -> None:
+        seconds, micros = self._client.time()
+        keys = [self._declaration.parse_key(text) for text in tainted]
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(self._declaration.keys)
         rows = {self._declaration.key_text(row[:width]): row[width:] for row in self._select(columns)}
-        evaluate(
-            self._client, self._scripts.heal(self._entries(texts), [self._healthy(rows.get(text)) for text in texts])
-        )
+        ours = self._owned({place for places in tainted.values() for place in places})  # asked after the rows were read
+        texts = [text for text, places in tainted.items() if ours.issuperset(places)]
+        if texts:
+            healthy = [self._healthy(rows.get(text)) for text in texts]
+            until_us = seconds * 1_000_000 + micros + int(HEAL_S * 1e6)
+            evaluate(self._client, self._scripts.heal(self._entries(texts), healthy, until_us=until_us))
 
     def _healthy(self, row: Sequence[Any] | None) -> tuple[bool, list[tuple[int, str]], list[tuple[int, int]]]:
         """What `heal` needs of a row: whether it exists, its fields, and the versions of those that have one."""
@@ -279,7 +287,7 @@ class Settler:
         self._failing = True
         log.log(
             level,
-            "%s: entries not settled (%s); they are deleted when the cache answers again",
+            "%s: entries not settled (%s); they are put in doubt when the cache answers again",
             self._declaration.name,
             reason,
         )

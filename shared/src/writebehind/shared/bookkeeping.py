@@ -21,7 +21,8 @@ _HEADER = re.compile(r"(\d{16}) (\d{16})([pcnPCN])(\d*)((?: \S+)*)")
 class Bookkeeping:
     """One entry's. Marks and sums by the short name of their field, see `short_names`.
 
-    `lease` is the token of the reader who may fill, and when it was given; `intents` are the writers of a
+    `lease` is the token of the reader who may fill, and when it was given; `doubted` are the generations before the
+    entry was put in doubt (`lua/doubt.lua`), the newest last, none when it is not; `intents` are the writers of a
     cache-aside or write-through entry that are under way (`lua/direct.lua`).
     """
 
@@ -36,6 +37,7 @@ class Bookkeeping:
     deleted_at: int | None
     lease: str | None
     intents: int = 0
+    doubted: tuple[int, ...] = ()
 
     @property
     def present(self) -> bool:
@@ -66,6 +68,7 @@ def read(header: str) -> Bookkeeping:
     sums: dict[str, str] = {}
     deleted_at = lease = None
     intents = 0
+    doubted: tuple[int, ...] = ()
     for part in parts.split():
         match part[0]:
             case "=":
@@ -76,6 +79,8 @@ def read(header: str) -> Bookkeeping:
                 sums[part[1:4]] = part[4:]
             case "d":
                 deleted_at = int(part[1:])
+            case "h":
+                doubted = tuple(int(part[at : at + 16]) for at in range(1, len(part), 16))
             case "i" | "j":
                 intents += 1
             case "u" | "x":
@@ -95,6 +100,7 @@ def read(header: str) -> Bookkeeping:
         deleted_at=deleted_at,
         lease=lease,
         intents=intents,
+        doubted=doubted,
     )
 
 

@@ -39,10 +39,13 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-WRITE, UNDO, LEASE, FILL, SETTLE, HEAL, FORGET, RETIRE = (
-    Script.read("decimal", "entry", name)
-    for name in ("write", "undo", "lease", "fill", "settle", "heal", "forget", "retire")
+WRITE, LEASE, FILL, HEAL, FORGET, DOUBT = (
+    Script.read("decimal", "entry", name) for name in ("write", "lease", "fill", "heal", "forget", "doubt")
 )
+SETTLE, UNDO = (Script.read("decimal", "entry", "release", name) for name in ("settle", "undo"))
+
+DOUBT_TTL_S = 86_400
+"""How long an entry stays in doubt at most, in seconds."""
 
 
 class Call(NamedTuple):
@@ -124,7 +127,8 @@ class EntityScripts:
             patch = [(c.position, _sum(values[c.position], c.kind.to_cache)) for c in touched]
             nothing = msgspec.Raw(_encode([False] * (1 + len(touched))))  # neither bookkeeping nor values
             writes.append((Applied(row[VERSION], row[GENERATION], nothing), flat(patch)))
-        return self.undo(keys, writes)
+        script, keys, args = self.undo(keys, writes)
+        return Call(script, keys, (*args, "1"))
 
     def lease(self, keys: Sequence[str], *, token: str, lease_us: int) -> Call:
         """Read entries that may have to be filled. Reply: `read_entries`."""
@@ -153,23 +157,28 @@ class EntityScripts:
             [_sum(value, column.kind.to_cache) for value in values]
             for column, values in zip(self._declaration.sums, settlement.sums, strict=True)
         ]
-        blob = _encode([settlement.generations, settlement.counts, sums])
+        blob = _encode([settlement.generations, settlement.counts, settlement.versions, sums])
         keep_parts = "0" if self._declaration.write_behind.on_missing == "skip" else "1"
         return Call(SETTLE, keys, (self._fields, self._ttl_ms, blob, keep_parts))
 
-    def heal(self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch, Sequence[tuple[int, int]]]]) -> Call:
-        """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position)."""
+    def heal(
+        self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch, Sequence[tuple[int, int]]]], *, until_us: int
+    ) -> Call:
+        """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position).
+
+        until_us: when the rows are too old for that, by the cache's clock in microseconds.
+        """
         keep = "1" if self._declaration.write_behind.deletes else "0"
         blob = [
             [exists, flat(row), [part for position, version in versions for part in (position + 1, version)]]
             for exists, row, versions in rows
         ]
-        return Call(HEAL, keys, (self._fields, keep, _encode(blob)))
+        return Call(HEAL, keys, (self._fields, keep, _encode(blob), until_us))
 
 
-def retire(keys: Sequence[str], versions: Sequence[int]) -> Call:
-    """Delete the entries that hold nothing newer than these versions. Reply: whether each is gone, by `read_flags`."""
-    return Call(RETIRE, keys, (_encode(versions),))
+def doubt(keys: Sequence[str], versions: Sequence[int]) -> Call:
+    """Put entries in doubt, or delete those that hold nothing newer than these versions, which the database has."""
+    return Call(DOUBT, keys, (_encode(versions), DOUBT_TTL_S * 1000))
 
 
 def forget(keys: Sequence[str]) -> Call:

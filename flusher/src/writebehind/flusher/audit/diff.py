@@ -158,7 +158,8 @@ class Comparer:
         if not differing:
             return Verdict.UNSETTLED if kept.pending else Verdict.IN_SYNC
         # 1. The record was skipped, and its flusher ended before the entry was told.
-        if any(not version or kept.generation <= version <= kept.version for version in letters):
+        oldest = min(kept.doubted, default=kept.generation)
+        if any(not version or oldest <= version <= kept.version for version in letters):
             return Verdict.REFUSED
         # 2. There is no row: its insert was lost, or it never was to be inserted, or somebody deleted it.
         if row is None:

@@ -30,6 +30,11 @@ def conclusion(story: Story) -> str:
         return f"not cached: {row}{tail}"
     if isinstance(story.found, Cached) and story.found.kept.intents:
         return "readers get the row: a write is under way, or its writer has died and its intent has not run out yet"
+    if story.verdict is Verdict.UNSETTLED and isinstance(story.found, Cached) and story.found.kept.doubted:
+        return (
+            "everything is in the row, but the entry was left in doubt by a flusher that died: the next write of the "
+            "key or `writebehind audit --repair auto --apply` ends that, or it expires within a day"
+        )
     fields = ", ".join(story.differing)
     says = {
         Verdict.IN_SYNC: "in sync: cache and row say the same",
@@ -83,6 +88,7 @@ def _cache_json(story: Story, *, values: bool) -> dict[str, Any] | None:
         "pending": kept.pending,
         "intents": kept.intents,
         "tainted": kept.tainted,
+        "in_doubt": bool(kept.doubted),
         "versions": {names.get(short, short): version for short, version in kept.marks.items()},
         "unsettled_sums": [names.get(short, short) for short in kept.sums],
         "deleted_at_version": kept.deleted_at,

@@ -1,12 +1,13 @@
 -- An entry's bookkeeping: one text in the hash field '#', beside the declared fields. Every field that a script names costs
 -- the cache as much time as everything else it does with it, and reading these texts by position costs next to nothing.
 --
---   VVVVVVVVVVVVVVVV GGGGGGGGGGGGGGGGsP =IDS @VVVVVVVVVVVVVVVVIDS +IDdelta dVVVVVVVVVVVVVVVV ltoken:time
+--   VVVVVVVVVVVVVVVV GGGGGGGGGGGGGGGGsP =IDS @VVVVVVVVVVVVVVVVIDS +IDdelta dVVVVVVVVVVVVVVVV hGGGGGGGGGGGGGGGG ltoken:time
 --
 -- V newest version and G generation, 16 digits each. s what the entry holds: p parts of the row, c all of it ("complete"),
 -- n that there is no row; a capital when it is tainted. P the pending writes, nothing when there are none. The rest only when it
 -- applies: marks (which version set a field last: '=' the newest one, '@' an older one), sums of deltas that are not settled,
--- a pending delete, u1 after an undo, the lease of the one reader who may fill, always last. IDS are the three-character names that scripts.py gives the
+-- a pending delete, u1 after an undo, the generations before an entry was put in doubt (doubt.lua), the lease of the one reader who
+-- may fill, always last. IDS are the three-character names that scripts.py gives the
 -- fields: up to 64 characters, a hash is stored in half the memory.
 --
 -- An entry of which only a lease is known has version 0 and holds parts. This file is put in front of the scripts.
@@ -35,7 +36,7 @@ local function read(header)
   local holds = string.lower(flag)
   local entry = {
     version = version, generation = sub(header, 18, 33), holds = holds, tainted = holds ~= flag, pending = pending,
-    marks = marks, sums = sums, delete = false, undone = false, lease = false,
+    marks = marks, sums = sums, delete = false, undone = false, doubted = false, lease = false,
   }
   if stop > #header then return entry end
   for sort, part in gmatch(sub(header, stop), ' (.)(%S+)') do
@@ -49,6 +50,8 @@ local function read(header)
       entry.delete = part
     elseif sort == 'u' then
       entry.undone = true
+    elseif sort == 'h' then
+      entry.doubted = part
     else
       entry.lease = part
     end
@@ -88,6 +91,7 @@ local function written(entry, fields)
     .. parts_of(entry, fields)
     .. (entry.delete and ' d' .. entry.delete or '')
     .. (entry.undone and ' u1' or '')
+    .. (entry.doubted and ' h' .. entry.doubted or '')
     .. (entry.lease and ' l' .. entry.lease or '')
 end
 

@@ -5,12 +5,16 @@
 -- ARGV[2]  '1' to keep the taint (the entity allows deletes: a pending sum may still hold deltas older than a delete)
 -- ARGV[3]  msgpack, per key: {row exists, {index, value, ...}, {index, version, ...}}: the row's fields, and the versions it holds of
 --          its Last fields
+-- ARGV[4]  when the rows are too old for this, in microseconds: another flusher may be the writer by then
 --
 -- An entry after an undo stays tainted: it may hide a value that is neither in the row yet nor, since the undo, in the entry (a
 -- lower candidate, or an older write of a field whose refused write gave way to nothing). It is reloaded once it is clean.
 -- Called by the row's only writer when all it committed is settled and before it commits more: row value + unsettled deltas is
--- then exact. Not so while a delete is pending, or was since the entry was clean: such an entry is left as it is.
+-- then exact. Not so while a delete is pending, or was since the entry was clean, or while the entry is in doubt: such an entry is
+-- left as it is.
 local fields, rows = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
+local time = call('TIME')
+if time[1] * 1000000 + time[2] > tonumber(ARGV[4]) then return 0 end
 
 local function by_index(pairs_of)
   local found = {}
@@ -40,6 +44,6 @@ end
 
 for at = 1, #KEYS do
   local entry = read(call('HGET', KEYS[at], '#'))
-  if entry.tainted and entry.pending > 0 and not entry.delete then heal(KEYS[at], entry, rows[at]) end
+  if entry.tainted and entry.pending > 0 and not entry.delete and not entry.doubted then heal(KEYS[at], entry, rows[at]) end
 end
 return 1

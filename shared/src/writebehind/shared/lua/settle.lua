@@ -5,14 +5,17 @@
 -- ARGV[2]  time to live of a clean entry, in milliseconds
 -- ARGV[4]  '1' to keep clean entries that hold parts of a row; else whether there is a row is not known: the patch was skipped
 --          when there was none
--- ARGV[3]  msgpack {generations, counts, sums}: columns with one value per key; sums one column per Sum field ('' for none)
+-- ARGV[3]  msgpack {generations, counts, versions, sums}: columns with one value per key, versions the newest; sums one column per
+--          Sum field ('' for none)
 --
 -- A record of another generation means that the entry was made without it (the cache was wiped or unreachable; generation 0: the
--- record was enqueued without the cache, and an entry that was only filled has generation 0 too): the entry may miss it. Clean, it is deleted; else it is tainted. Returns msgpack: the 1-based indexes of tainted entries still pending.
+-- record was enqueued without the cache, and an entry that was only filled has generation 0 too): the entry may miss it. Clean, it is deleted; else it is tainted. One in doubt is released by the newest
+-- record that it was in doubt of. Returns msgpack: the 1-based indexes of tainted entries still pending, which can be healed.
 --
 -- This is the hot path of the flusher: the bookkeeping is not taken apart, but changed as a text.
 local fields, columns = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
-local ttl_ms, generations, counts, sums, keep_parts = ARGV[2], columns[1], columns[2], columns[3], ARGV[4] == '1'
+local ttl_ms, keep_parts = ARGV[2], ARGV[4] == '1'
+local generations, counts, versions, sums = columns[1], columns[2], columns[3], columns[4]
 local KEYS = KEYS
 local sum_parts = {}
 for index = 1, #fields do
@@ -32,11 +35,21 @@ end
 
 local tainted = {}
 
-local function taint(key, header, at)
+local function keep_tainted(key, header, at)
   local entry = read(header)
-  entry.tainted, entry.lease = true, false
-  call('HSET', key, '#', written(entry, fields))
-  tainted[#tainted + 1] = at
+  local released = is_released_by(entry, versions[at])
+  if released then
+    if not release(key, entry, fields, versions[at]) then return end
+  else
+    call('HSET', key, '#', header)
+  end
+  if released or not entry.doubted then tainted[#tainted + 1] = at end
+end
+
+local function taint(key, header, at)
+  local lease = find(header, ' l', CLEAN, true) or #header + 1
+  local flag = string.upper(sub(header, CLEAN, CLEAN))
+  keep_tainted(key, sub(header, 1, CLEAN - 1) .. flag .. sub(header, CLEAN + 1, lease - 1), at)
 end
 
 local function settle(key, header, at)
@@ -48,8 +61,9 @@ local function settle(key, header, at)
   end
   pending = pending - counts[at]
   if pending > 0 then
-    call('HSET', key, '#', with_lower_sums(sub(header, 1, CLEAN) .. format('%d', pending) .. sub(header, stop), at))
-    if flag ~= string.lower(flag) then tainted[#tainted + 1] = at end
+    header = with_lower_sums(sub(header, 1, CLEAN) .. format('%d', pending) .. sub(header, stop), at)
+    if flag ~= string.lower(flag) then return keep_tainted(key, header, at) end
+    call('HSET', key, '#', header)
   elseif flag == 'c' or flag == 'p' and keep_parts then
     local lease = find(header, ' l', stop, true)
     call('HSET', key, '#', sub(header, 1, CLEAN) .. (lease and sub(header, lease) or ''))

@@ -3,13 +3,15 @@
 -- KEYS     one entry per write
 -- ARGV[1]  msgpack: the entity's fields, as for write.lua
 -- ARGV[2]  msgpack, per key: {version, generation, patch, undo}; patch as for write.lua, undo as write.lua gave it
+-- ARGV[3]  '1' when they reached the log and the database refused them, so that one may be what ends an entry's doubt
 --
 -- The entry is tainted, for good (heal.lua keeps it): when nothing is pending any more it is deleted, so whatever could not be
 -- told apart here mends itself.
 -- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both,
 -- and so does '#u:VERSION:' for what a delete found.
+-- An entry in doubt holds the writes of the generations before as well, but does not count them.
 -- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
-local fields, writes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
+local fields, writes, refused = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3] == '1'
 
 local function before(key, name, value, mark)
   while mark do
@@ -43,26 +45,28 @@ local function undo_field(key, entry, version, field, value, mark)
   end
 end
 
-local function undo_sum(key, entry, field, delta, old)
+local function undo_sum(key, entry, field, delta, old, counted)
   local name, id, back = field[1], field[6], negate(delta)
-  local current, held = call('HGET', key, name), entry.sums[id]
+  local current, held = call('HGET', key, name), counted and entry.sums[id]
   held = held and add(held, back)
-  entry.sums[id] = held or nil
+  if held then entry.sums[id] = held end
   if not current or current == '\0' then return end
-  if not old and held and not find(held, '[1-9]') then
+  local value = add(current, back)
+  local left = held or not counted and not entry.sums[id] and value
+  if not old and left and not find(left, '[1-9]') then
     call('HDEL', key, name)  -- there was nothing, and no other delta is pending
   else
-    call('HSET', key, name, add(current, back))
+    call('HSET', key, name, value)
   end
 end
 
-local function undo_patch(key, entry, version, patch, undo)
+local function undo_patch(key, entry, version, patch, undo, counted)
   local marks = read(undo[1]).marks
   for at = 1, #patch, 2 do
     local field, value, old = fields[patch[at]], patch[at + 1], undo[at / 2 + 1.5]
     local merge = field[2]
     if merge == 'sum' then
-      undo_sum(key, entry, field, value, old)
+      undo_sum(key, entry, field, value, old, counted)
     elseif merge == 'last' or pick(old, value, merge, field[3]) ~= old then
       undo_field(key, entry, version, field, old, marks[field[6]])
     end
@@ -100,19 +104,31 @@ local function undo_delete(key, entry, version, undo)
   end
 end
 
+local function was_before(entry, generation)
+  for before in gmatch(entry.doubted or '', ('%d'):rep(16)) do
+    if tonumber(before) == generation then return true end
+  end
+  return false
+end
+
+local function take_back(key, entry, write, counted)
+  local version, patch, undo = text(write[1]), write[3], write[4]
+  if patch[1] then undo_patch(key, entry, version, patch, undo, counted) else undo_delete(key, entry, version, undo) end
+  entry.tainted, entry.undone = true, true
+  if refused and is_released_by(entry, write[1]) then
+    release(key, entry, fields, write[1])
+  else
+    call('HSET', key, '#', written(entry, fields))
+  end
+end
+
 for at = 1, #KEYS do
   local key, write = KEYS[at], writes[at]
   local entry = read(call('HGET', key, '#'))
-  if present(entry) and tonumber(entry.generation) == write[2] then
-    entry.pending = entry.pending - 1
-    if entry.pending <= 0 then
-      call('DEL', key)
-    else
-      local version, patch = text(write[1]), write[3]
-      if patch[1] then undo_patch(key, entry, version, patch, write[4]) else undo_delete(key, entry, version, write[4]) end
-      entry.tainted, entry.undone = true, true
-      call('HSET', key, '#', written(entry, fields))
-    end
+  local counted = present(entry) and tonumber(entry.generation) == write[2]
+  if counted or was_before(entry, write[2]) then
+    if counted then entry.pending = entry.pending - 1 end
+    if entry.pending <= 0 then call('DEL', key) else take_back(key, entry, write, counted) end
   end
 end
 return 1

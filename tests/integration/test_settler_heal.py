@@ -1,0 +1,59 @@
+"""Which entries a flusher heals: those of which it is sure to be the only writer. On a real Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any
+
+import pytest
+import redis
+
+from writebehind.embedded.isolation import Isolation
+from writebehind.flusher import settle
+from writebehind.flusher.batch import Span
+from writebehind.flusher.measures import Measures
+from writebehind.flusher.settle import Committed, Settler
+from writebehind.shared import bookkeeping, naming
+from writebehind.shared.declaration import declaration_of
+from writebehind.shared.entity import Entity, Key, Sum, WriteBehind
+from writebehind.shared.fold import Settlement
+from writebehind.shared.settings import CacheSettings
+
+
+class Tally(Entity, table="tally", strategy=WriteBehind()):
+    id: Annotated[int, Key]
+    hits: Annotated[int, Sum] = 0
+
+
+DECLARATION = declaration_of(Tally)
+OLD, NEW = 1_700_000_000_000_001, 1_700_000_000_000_009
+EPOCH = 3
+
+
+@pytest.mark.parametrize(("claimed", "late", "hits"), [(False, False, "7"), (True, False, "2"), (False, True, "2")])
+def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
+    writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch, claimed: bool, late: bool, hits: str
+) -> None:
+    def owned(places: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        return set() if claimed else set(places)
+
+    def select(_keys: list[list[Any]]) -> list[tuple[Any, ...]]:
+        return [(1, 5, [OLD])]
+
+    if late:
+        monkeypatch.setattr(settle, "HEAL_S", -1.0)
+    corner = writebehind_isolated
+    cache = redis.Redis.from_url(corner.cache_url, decode_responses=True)
+    entry = naming.cache_key(corner.cache_prefix, "tally", "1")
+    [short] = bookkeeping.short_names(["hits"])
+    # Two hits of this generation are pending; 5 of another one, which the entry knows nothing of, are in the row.
+    cache.hset(entry, mapping={"hits": "2", "#": f"{NEW} {NEW}c1 +{short}2"})
+    settings = CacheSettings.model_validate({"url": corner.cache_url, "prefix": corner.cache_prefix})
+    settler = Settler(DECLARATION, settings, select, owned, {"hits": 1}, Measures())
+
+    settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [OLD], [1], [OLD], [[5]])))
+    assert bookkeeping.of(cache.hgetall(entry)).tainted  # type: ignore[arg-type]  # the synchronous client
+    settler.heal()
+
+    assert cache.hget(entry, "hits") == hits
+    cache.close()

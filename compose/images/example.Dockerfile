@@ -22,4 +22,5 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 8000
-ENTRYPOINT ["uvicorn", "players.fastapi_app:app", "--host", "0.0.0.0", "--port", "8000"]
+# What the service measures and traces goes where the OTEL_* variables say.
+ENTRYPOINT ["opentelemetry-instrument", "uvicorn", "players.fastapi_app:app", "--host", "0.0.0.0", "--port", "8000"]

@@ -51,6 +51,7 @@ def test_every_service_is_complete() -> None:
         assert "build" in service or re.fullmatch(r"[a-z./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image), (
             f"{name} is not pinned"
         )
+        check_environment(service.get("environment", {}))
         once = service.get("restart", "").startswith("on-failure")
         assert once or service["restart"] == "unless-stopped", name
         for needed, how in service.get("depends_on", {}).items():

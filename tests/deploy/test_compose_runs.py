@@ -21,12 +21,17 @@ from confluent_kafka import Producer
 
 from tests.deploy.queries import selectors
 from tests.deploy.test_compose import COMPOSE, SERVICES, environment
-from tests.deploy.test_dashboards import DASHBOARDS, targets
+from tests.deploy.test_dashboards import DASHBOARDS, read, targets
 from tests.deploy.vocabulary import ROOT, SETTINGS
 from tests.integration.flusher_process import TIMEOUT_S, wait_until
 from tests.integration.telemetry_bounds import LABEL, SAMPLE
+from tests.integration.telemetry_collector import collector
 from writebehind.embedded import Stack
 from writebehind.shared import naming
+from writebehind.shared.telemetry import Series
+from writebehind.shared.telemetry_producer import PRODUCER
+
+PROGRAMS = Path(sys.executable).parent  # of this environment, as /opt/venv/bin is of an image's
 
 # Addresses and folders are the embedded stack's own.
 PLACES = ("LISTENER", "QUORUM", "LOG_DIRS", "CLUSTER_ID", "NODE_ID", "PROCESS_ROLES")
@@ -75,7 +80,7 @@ def entrypoint(image: str, port: int) -> list[str]:
     (line,) = [line.removeprefix("ENTRYPOINT ") for line in lines if line.startswith("ENTRYPOINT ")]
     words: list[str] = json.loads(line)
     changed = {"8000": str(port), words[words.index("--host") + 1]: "127.0.0.1"}
-    return [sys.executable, "-m", *(changed.get(word, word) for word in words)]
+    return [str(PROGRAMS / words[0]), *(changed.get(word, word) for word in words[1:])]
 
 
 def test_migrate_flusher_audit_and_example_work_together(servers: Stack, tmp_path: Path) -> None:
@@ -84,29 +89,33 @@ def test_migrate_flusher_audit_and_example_work_together(servers: Stack, tmp_pat
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((COMPOSE / mount["source"]).read_bytes())
     (tmp_path / "players" / "fastapi_app.py").write_bytes((ROOT / "tests/examples/fastapi_app.py").read_bytes())
-    common = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    common = {"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
     health_port, audit_port = free_port(), free_port()
     here = {
         "WRITEBEHIND_FLUSHER__HEALTH_ADDRESS": f"127.0.0.1:{health_port}",
         "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
         "OTEL_EXPORTER_PROMETHEUS_PORT": str(audit_port),
     }
+    observed = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_METRIC_EXPORT_INTERVAL": "500"}
 
     def env(name: str) -> dict[str, str]:
         there = environment(name)
         return {**common, **there, **servers.env(), **{name: value for name, value in here.items() if name in there}}
 
-    writebehind = str(Path(sys.executable).with_name("writebehind"))
+    writebehind = str(PROGRAMS / "writebehind")
     port = free_port()
     health = [word.replace("8000", str(port)) for word in SERVICES["example"]["healthcheck"]["test"][2:]]
 
     with psycopg.connect(servers.database_url, autocommit=True) as database, ExitStack() as running:
+        collects_at, received = running.enter_context(collector())
+        here["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collects_at}"
         database.execute((COMPOSE / "players.sql").read_bytes())
         with service("migrate", [writebehind, *SERVICES["migrate"]["command"]], env("migrate"), tmp_path) as migrate:
             migrate.wait(TIMEOUT_S)
         command = [writebehind, *SERVICES["flusher"]["command"]]
         running.enter_context(service("flusher", command, env("flusher"), tmp_path))
-        running.enter_context(service("example", entrypoint("example.Dockerfile", port), env("example"), tmp_path))
+        seen = {**env("example"), **observed}
+        running.enter_context(service("example", entrypoint("example.Dockerfile", port), seen, tmp_path))
         wait_until(
             lambda: subprocess.run([sys.executable, *health], capture_output=True, check=False).returncode == 0,
             "the example to be healthy",
@@ -128,6 +137,22 @@ def test_migrate_flusher_audit_and_example_work_together(servers: Stack, tmp_pat
         producer.flush(TIMEOUT_S)
         for prefix, of in (("writebehind_flusher", health_port), ("writebehind_audit", audit_port)):
             wait_until(functools.partial(all_read, of, prefix), f"all that dashboards read of {prefix}")
+        topic = naming.topic(str(SETTINGS["WRITEBEHIND_KAFKA__TOPIC_PREFIX"].default), "player")
+        for path, needed in (
+            ("/v1/traces", ["POST /players/{player_id}/rounds", f"send {topic}"]),
+            ("/v1/metrics", sorted(series.name for series in read_of_producers())),
+        ):
+            wait_until(functools.partial(holds, received, path, needed), f"{path} to get {needed}")
+
+
+def holds(received: dict[str, list[bytes]], path: str, needed: list[str]) -> bool:
+    return all(any(text.encode() in body for body in received.get(path, [])) for text in needed)
+
+
+def read_of_producers() -> list[Series]:
+    """The series of the producer library that dashboards read."""
+    asked = [read(one) for path in DASHBOARDS for query, _ in targets(path) for one in selectors(query)]
+    return [series for series in asked if series in PRODUCER and not any(rare in series.name for rare in RARE)]
 
 
 def all_read(port: int, prefix: str) -> bool:
@@ -141,7 +166,7 @@ def all_read(port: int, prefix: str) -> bool:
 
 
 #: What only an outage or a repair brings about.
-RARE = {"settle_failures", "fences", "retries", "stopped", "repairs"}
+RARE = {"late_failures", "settle_failures", "fences", "retries", "stopped", "repairs"}
 
 
 def unread(text: str, prefix: str) -> list[str]:

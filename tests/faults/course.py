@@ -49,6 +49,7 @@ class Options:
     poison: float
     folder: Path
     whole: bool = True  # all kinds of fault, for long enough to prove something
+    secured: bool = False  # services and flushers come as roles, over TLS
 
 
 def _too_little(result: Result) -> list[str]:

@@ -56,6 +56,8 @@ CREW: Final = (
 )
 #: Workloads whose processes are killed. The others tell the whole story of a key, and must live to its end.
 MORTAL: Final = ("aside", "through")
+#: Who audits and repairs, or replays letters.
+OPERATORS: Final = (AUDITOR, "appeals")
 _NEXT_INDEX: Final = 10  # a process that takes the place of one that was killed has this much more
 
 
@@ -90,9 +92,13 @@ class Crew:
             [*command, *[part for option in options.items() for part in option]],
             folder=ROOT,
             log=self._folder / f"{member.name}-{member.index}.log",
-            # The poller is no service: it looks at the tables whatever happens to those.
-            environment=process_environment(self._world.env if member.name == POLLER else self._world.producers_env),
+            environment=process_environment(self._environment(member)),
         )
+
+    def _environment(self, member: Member) -> dict[str, str]:
+        if member.name == POLLER:
+            return self._world.env  # no service: it looks at the tables whatever happens to those
+        return self._world.operators_env if member.name in OPERATORS else self._world.producers_env
 
     def kill(self, number: int) -> tuple[Member, Callable[[], None]]:
         """`kill -9` one of those that may be killed; gives what starts another one in its place, and waits for it."""

@@ -15,7 +15,7 @@ from typing import Final
 from tests.faults.entities import MODULE
 from tests.faults.proxy import Proxy
 from tests.faults.wire import Postgres, Redis
-from tests.faults.world import ROOT, World, process_environment, through
+from tests.faults.world import ROOT, World, led_through, process_environment
 from writebehind.embedded.supervisor import Supervisor
 
 REFUSED_TO_START: Final = 2
@@ -37,7 +37,10 @@ class Exit:
 
 
 class Slot:
-    """A place for a flusher: its proxies stay when it is replaced. `proxies` is empty for one that needs none."""
+    """A place for a flusher: its proxies stay when it is replaced. `proxies` is empty for one that needs none.
+
+    ports: where it comes to database and cache, when not to the proxies' own ports.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Slot:
         number: int,
         proxies: Mapping[str, Proxy],
         *,
+        ports: Mapping[str, int] | None = None,
         entities: Sequence[str] = (MODULE,),
     ) -> None:
         self._supervisor = supervisor
@@ -54,10 +58,7 @@ class Slot:
         self.number = number
         self.proxies = proxies
         self._entities = entities
-        self._env = dict(env)
-        for name, proxy in proxies.items():
-            setting = f"WRITEBEHIND_{name.upper()}__URL"
-            self._env[setting] = through(env[setting], proxy.port)
+        self._env = led_through(env, ports or {name: proxy.port for name, proxy in proxies.items()})
         self._lock = threading.RLock()
         self._pid: int | None = None
         self._wanted = False
@@ -189,8 +190,10 @@ def fleet(supervisor: Supervisor, world: World, folder: Path, size: int = 2) -> 
                 "database": stack.enter_context(Proxy(world.database_port, Postgres)),
                 "cache": stack.enter_context(Proxy(world.cache_port, Redis)),
             }
-            slots.append(Slot(supervisor, world.env, folder, number, proxies))
-        made = Fleet(slots, Slot(supervisor, world.env, folder, size, {}))
+            ports = world.entrances({name: proxy.port for name, proxy in proxies.items()})
+            slots.append(Slot(supervisor, world.flushers_env, folder, number, proxies, ports=ports))
+        ports = world.entrances({"database": world.database_port, "cache": world.cache_port})
+        made = Fleet(slots, Slot(supervisor, world.flushers_env, folder, size, {}, ports=ports))
         try:
             yield made
         finally:

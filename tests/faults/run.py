@@ -74,7 +74,7 @@ def _once(args: argparse.Namespace, seed: int) -> int:
         simulation = None if args.no_bugs else beside.enter_context(_planting("simulation.planted", "nice"))
         try:
             whole = not args.only and args.seconds >= WHOLE_S
-            result = run(Options(seed, args.seconds, args.poison, folder, whole), planned, say)
+            result = run(Options(seed, args.seconds, args.poison, folder, whole, args.secured), planned, say)
         except EmbeddedError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -117,7 +117,11 @@ def _planted(*runs: subprocess.Popen[str]) -> str:
 
 def run(options: Options, planned: Sequence[Planned], say: Callable[[str], None]) -> Result:
     """The whole run. Whatever was started is ended when this returns or raises."""
-    with mounted() as mount, world(options.folder) as servers, _supervisor() as supervisor:
+    with (
+        mounted() as mount,
+        world(options.folder, secured=options.secured) as servers,
+        _supervisor() as supervisor,
+    ):
         if mount is not None:
             move_table(servers, mount)
         with fleet(supervisor, servers, options.folder) as flushers:
@@ -147,6 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of an earlier run, to have its plan again")
     parser.add_argument("--only", nargs="*", default=(), choices=families, help="faults of these families only")
     parser.add_argument("--poison", type=float, default=0.05, help="share of graded writes the table refuses (0.05)")
+    parser.add_argument("--secured", action="store_true", help="services and flushers come as their roles, over TLS")
     parser.add_argument("--no-bugs", action="store_true", help="plant none in the end, to be done sooner")
     parser.add_argument("--tries", type=int, default=1, help="runs at most, until one proves something (1)")
     parser.add_argument("--json", action="store_true", help="print the last line only")

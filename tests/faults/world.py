@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.faults.entities import DDL, ENTITIES, MODULE
 from tests.faults.proxy import Proxy
+from tests.faults.secured import Secured
 from writebehind.embedded import Stack
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
 from writebehind.flusher.migrate import migrate
@@ -56,10 +57,12 @@ POSTGRES: Final = {
 class World:
     """Servers, and the settings that lead to them."""
 
-    def __init__(self, stack: Stack, producers: Mapping[str, Proxy]) -> None:
+    def __init__(self, stack: Stack, producers: Mapping[str, Proxy], secured: Secured | None = None) -> None:
         self.stack = stack
         self.env = {**stack.env(), **SETTINGS}
         self.producers = producers  # what is between services and each server, by the server's setting
+        self._secured = secured
+        self._producers_ports = self.entrances({name: producers[name].port for name in ("database", "cache")})
         self.settings = load(self.env)
         prefix, declared = self.settings.kafka.topic_prefix, [declaration_of(cls) for cls in ENTITIES]
         topics = [naming.topic(prefix, one.name) for one in declared if isinstance(one.strategy, WriteBehind)]
@@ -74,16 +77,35 @@ class World:
         report = migrate(self.settings, Registry(ENTITIES))
         if report.problems:
             raise RuntimeError(f"the tables or topics are not as declared: {report.problems}")
+        if self._secured is not None:
+            self._secured.give(self.stack, self.env | {"WRITEBEHIND_ENTITIES": MODULE})
+
+    def entrances(self, ports: Mapping[str, int]) -> Mapping[str, int]:
+        """Where flushers and services come to, for ports of a database and a cache by these names."""
+        return ports if self._secured is None else self._secured.entrances(ports)
 
     @property
     def producers_env(self) -> dict[str, str]:
-        """Settings that lead through the producers' proxies."""
-        database, cache, broker = (self.producers[name].port for name in ("database", "cache", "broker"))
-        return self.env | {
-            "WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{broker}",
-            "WRITEBEHIND_DATABASE__URL": through(self.stack.database_url, database),
-            "WRITEBEHIND_CACHE__URL": through(self.stack.cache_url, cache),
-        }
+        """Settings that lead services through their proxies."""
+        broker = self.producers["broker"].port
+        if self._secured is None:
+            login = self.env | {"WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{broker}"}
+        else:
+            login = self.env | self._secured.login("producer", self.stack, broker)
+        return led_through(login, self._producers_ports)
+
+    @property
+    def operators_env(self) -> dict[str, str]:
+        """The same for who may do what no role of a service may, such as to replay letters."""
+        if self._secured is None:
+            return self.producers_env
+        return led_through(self.env, {name: self.producers[name].port for name in self._producers_ports})
+
+    @property
+    def flushers_env(self) -> dict[str, str]:
+        if self._secured is None:
+            return self.env
+        return self.env | self._secured.login("flusher", self.stack, self._secured.broker_port)
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of the run's own. Raises psycopg.OperationalError while the server is down or full."""
@@ -157,19 +179,28 @@ def _patiently(ask: Callable[[], dict[Place, int]]) -> dict[Place, int]:
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
-    """Start servers, with all tables and topics; they end with this process, whatever ends it."""
+def world(folder: Path, *, secured: bool = False) -> Iterator[World]:
+    """Start servers, with all tables and topics; they end with this process, whatever ends it.
+
+    secured: services and flushers come as roles, over TLS.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
         second = ReservedPort()
         opened.callback(second.release)
         broker = opened.enter_context(Proxy(second.number))
-        stack = Stack(fsync=False, postgres_options=POSTGRES, kafka_options=_second_listener(second, broker))
+        guard = Secured.made(opened) if secured else None
+        stack = Stack(
+            fsync=False,
+            kafka_options=_second_listener(second, broker) if guard is None else guard.kafka(second, broker),
+            postgres_options=POSTGRES if guard is None else POSTGRES | guard.postgres(),
+            valkey_options=None if guard is None else guard.valkey(),
+        )
         opened.enter_context(stack)
         proxies = {"broker": broker}
         for name, url in (("database", stack.database_url), ("cache", stack.cache_url)):
             proxies[name] = opened.enter_context(Proxy(_port(url)))
-        made = World(stack, proxies)
+        made = World(stack, proxies, guard)
         made.prepare()
         yield made
 
@@ -186,6 +217,12 @@ def _second_listener(port: ReservedPort, proxy: Proxy) -> dict[str, str]:
 def through(url: str, port: int) -> str:
     """The same server behind a proxy."""
     return re.sub(r":\d+/", f":{port}/", url, count=1)
+
+
+def led_through(env: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, str]:
+    """The same settings with other ports of database and cache."""
+    settings = {f"WRITEBEHIND_{name.upper()}__URL": port for name, port in ports.items()}
+    return {**env, **{setting: through(env[setting], port) for setting, port in settings.items()}}
 
 
 def process_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +28,11 @@ from confluent_kafka.admin._scram import (
 )
 
 from tests.integration.flusher_process import run_command
+from tests.integration.flusher_world import through
 from tests.integration.mixed_world import DDL as PEOPLE
 from tests.integration.secured import Certificates, terminated
 from writebehind.embedded import Isolation, Stack
-from writebehind.embedded.isolation import isolated
+from writebehind.embedded.isolation import ExistingServers, isolated
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
 from writebehind.shared.settings import Settings, load_settings
 
@@ -69,30 +70,41 @@ class Guarded:
 def guarded() -> Iterator[Guarded]:
     """Nobody is asked for a password on the stack's own listener: who comes there may do everything."""
     port = ReservedPort()
-    place = f"SECURED://{LOOPBACK}:{port.number}"
-    options = {
-        "listeners": place,
-        "advertised.listeners": place,
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
-        "sasl.enabled.mechanisms": "SCRAM-SHA-256",
-        "listener.name.secured.scram-sha-256.sasl.jaas.config": (
-            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        ),
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-    }
     try:
         with ExitStack() as opened:
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="writebehind-tls-")))
             made = Certificates.made(folder)
-            options |= made.kafka("secured")
+            listeners = sasl_listeners(made, {"secured": (port.number, port.number)})
             stack = opened.enter_context(
-                Stack(fsync=False, kafka_options=options, postgres_options=made.postgres(folder))
+                Stack(fsync=False, kafka_options=listeners, postgres_options=made.postgres(folder))
             )
             cache_port = opened.enter_context(terminated(made, stack.valkey.port))
             yield Guarded(stack, f"{LOOPBACK}:{port.number}", cache_port, str(made.authority))
     finally:
         port.release()
+
+
+def sasl_listeners(certificates: Certificates, ports: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """Options of a broker that also listens, by the names of listeners, at a port, and sends clients to another.
+
+    Who comes there has a password (SCRAM) and only the rights that an ACL gives.
+    """
+    options = {
+        "listeners": ",".join(f"{name.upper()}://{LOOPBACK}:{port}" for name, (port, _) in ports.items()),
+        "advertised.listeners": ",".join(f"{name.upper()}://{LOOPBACK}:{told}" for name, (_, told) in ports.items()),
+        "listener.security.protocol.map": ",".join(
+            ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{name.upper()}:SASL_SSL" for name in ports)]
+        ),
+        "sasl.enabled.mechanisms": "SCRAM-SHA-256",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    for name in ports:
+        options[f"listener.name.{name}.scram-sha-256.sasl.jaas.config"] = (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        )
+        options |= certificates.kafka(name)
+    return options
 
 
 @dataclass
@@ -104,41 +116,14 @@ class Roles:
     kafka: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def env(self, role: str) -> dict[str, str]:
-        name = f"writebehind_{role}"
-        database, cache = urlsplit(self.corner.database_url), urlsplit(self.corner.cache_url)
+        cache_url = through(self.corner.cache_url, self.servers.cache_port)
+        servers = ExistingServers(self.servers.bootstrap_servers, self.corner.database_url, cache_url)
         return {
             **self.corner.env,
-            "WRITEBEHIND_PROFILE": "production",
+            **login(role, servers, self.servers.authority),
             "WRITEBEHIND_ENTITIES": ",".join(MODULES),
-            "WRITEBEHIND_DATABASE__URL": urlunsplit(
-                database._replace(
-                    netloc=f"{name}:{SECRET}@{database.hostname}:{database.port}",
-                    query="&".join(
-                        filter(None, [database.query, f"sslmode=verify-full&sslrootcert={self.servers.authority}"])
-                    ),
-                )
-            ),
-            "WRITEBEHIND_CACHE__URL": urlunsplit(
-                cache._replace(
-                    scheme="rediss",
-                    netloc=f"{name}:{SECRET}@{LOOPBACK}:{self.servers.cache_port}",
-                    query=f"ssl_ca_certs={self.servers.authority}",
-                )
-            ),
-            "WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS": self.servers.bootstrap_servers,
-            "WRITEBEHIND_KAFKA__OPTIONS": json.dumps(self.kafka_login(name)),
             "WRITEBEHIND_KAFKA__PARTITIONS": "2",
             "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",
-        }
-
-    def kafka_login(self, name: str) -> dict[str, str]:
-        """librdkafka's options."""
-        return {
-            "security.protocol": "SASL_SSL",
-            "ssl.ca.location": self.servers.authority,
-            "sasl.mechanism": "SCRAM-SHA-256",
-            "sasl.username": name,
-            "sasl.password": SECRET,
         }
 
     def settings(self, role: str, **groups: Mapping[str, Any]) -> Settings:
@@ -154,20 +139,74 @@ class Roles:
 
     def give(self, *roles: str) -> None:
         """Run what `writebehind grants` prints for these roles, and give each its password."""
-        named = [part for role in roles for part in ("--role", role)]
-        told = run_command(self.env("migrator"), "grants", "--json", "--tables-in", self.corner.schema, *named)
-        admin = AdminClient({"bootstrap.servers": self.corner.bootstrap_servers})
-        for one in json.loads(told)["roles"]:
-            for statement in one["sql"]:
-                execute(self.corner.database_url, statement)
-            execute(self.corner.database_url, f"ALTER ROLE {one['name']} PASSWORD '{SECRET}'")
-            with redis.Redis.from_url(self.corner.cache_url) as cache:
-                for statement in one["cache"]:
-                    cache.execute_command(*shlex.split(statement))
-                    cache.acl_setuser(one["name"], enabled=True, passwords=[f"+{SECRET}"])
-            bindings = [binding for command in one["kafka"] for binding in _bindings(command, one["name"])]
-            for future in admin.create_acls(bindings).values():
-                future.result(30)
+        corner = self.corner
+        servers = ExistingServers(corner.bootstrap_servers, corner.database_url, corner.cache_url)
+        give(servers, self.env("migrator"), corner.schema, roles)
+
+
+def give(servers: ExistingServers, env: Mapping[str, str], schema: str, roles: Sequence[str]) -> None:
+    """Run what `writebehind grants` prints for these roles, and give each its password. `env`: who asks for them."""
+    named = [part for role in roles for part in ("--role", role)]
+    told = run_command(env, "grants", "--json", "--tables-in", schema, *named)
+    admin = AdminClient({"bootstrap.servers": servers.bootstrap_servers})
+    for one in json.loads(told)["roles"]:
+        for statement in one["sql"]:
+            execute(servers.database_url, statement)
+        execute(servers.database_url, f"ALTER ROLE {one['name']} PASSWORD '{SECRET}'")
+        with redis.Redis.from_url(servers.cache_url) as cache:
+            for statement in one["cache"]:
+                cache.execute_command(*shlex.split(statement))
+                cache.acl_setuser(one["name"], enabled=True, passwords=[f"+{SECRET}"])
+        bindings = [binding for command in one["kafka"] for binding in _bindings(command, one["name"])]
+        for future in admin.create_acls(bindings).values():
+            future.result(30)
+
+
+def let_log_in(bootstrap_servers: str, roles: Sequence[str]) -> None:
+    """Give the roles' users their password in Kafka."""
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
+    users: list[UserScramCredentialAlteration] = [
+        UserScramCredentialUpsertion(f"writebehind_{role}", info, SECRET.encode()) for role in roles
+    ]
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    for future in admin.alter_user_scram_credentials(users).values():
+        future.result(30)
+
+
+def login(role: str, servers: ExistingServers, authority: str) -> dict[str, str]:
+    """The settings with which a role comes to these servers over TLS."""
+    name = f"writebehind_{role}"
+    database, cache = urlsplit(servers.database_url), urlsplit(servers.cache_url)
+    verified = f"sslmode=verify-full&sslrootcert={authority}"
+    return {
+        "WRITEBEHIND_PROFILE": "production",
+        "WRITEBEHIND_DATABASE__URL": urlunsplit(
+            database._replace(
+                netloc=f"{name}:{SECRET}@{database.hostname}:{database.port}",
+                query="&".join(filter(None, [database.query, verified])),
+            )
+        ),
+        "WRITEBEHIND_CACHE__URL": urlunsplit(
+            cache._replace(
+                scheme="rediss",
+                netloc=f"{name}:{SECRET}@{cache.hostname}:{cache.port}",
+                query=f"ssl_ca_certs={authority}",
+            )
+        ),
+        "WRITEBEHIND_KAFKA__BOOTSTRAP_SERVERS": servers.bootstrap_servers,
+        "WRITEBEHIND_KAFKA__OPTIONS": json.dumps(kafka_login(name, authority)),
+    }
+
+
+def kafka_login(name: str, authority: str) -> dict[str, str]:
+    """librdkafka's options."""
+    return {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": authority,
+        "sasl.mechanism": "SCRAM-SHA-256",
+        "sasl.username": name,
+        "sasl.password": SECRET,
+    }
 
 
 def execute(url: str, statement: str, bookkeeping: str = "") -> list[tuple[Any, ...]]:
@@ -180,13 +219,7 @@ def execute(url: str, statement: str, bookkeeping: str = "") -> list[tuple[Any, 
 @contextmanager
 def roles(servers: Guarded) -> Iterator[Roles]:
     """Tables, the migrator's rights and its migration, then everybody's."""
-    admin = AdminClient({"bootstrap.servers": servers.stack.bootstrap_servers})
-    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
-    users: list[UserScramCredentialAlteration] = [
-        UserScramCredentialUpsertion(f"writebehind_{role}", info, SECRET.encode()) for role in ROLES
-    ]
-    for future in admin.alter_user_scram_credentials(users).values():
-        future.result(30)
+    let_log_in(servers.stack.bootstrap_servers, ROLES)
     with isolated(servers.stack.env()) as corner:
         made = Roles(corner, servers)
         made.execute(DDL)

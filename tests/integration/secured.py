@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -20,6 +20,7 @@ from writebehind.embedded.ports import LOOPBACK
 from writebehind.embedded.postgres import unprivileged_user
 
 CHUNK_BYTES = 1 << 16
+SSL_REQUEST, GSS_REQUEST = (struct.pack("!ii", 8, 80877103 + n) for n in range(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,14 @@ class Certificates:
             f"listener.name.{listener}.ssl.keystore.location": str(self.both),
         }
 
-    def postgres(self, folder: Path) -> dict[str, str]:
-        """The server's options: users other than its own come over TLS and with a password."""
+    def postgres(self, folder: Path, *, ended_before: bool = False) -> dict[str, str]:
+        """The server's options: users other than its own come over TLS and with a password.
+
+        ended_before: their TLS may end at a port in front of it.
+        """
         rules = folder / "pg_hba.conf"
-        rules.write_text(f"host all postgres {LOOPBACK}/32 trust\nhostssl all all {LOOPBACK}/32 scram-sha-256\n")
+        kind = "host" if ended_before else "hostssl"
+        rules.write_text(f"host all postgres {LOOPBACK}/32 trust\n{kind} all all {LOOPBACK}/32 scram-sha-256\n")
         rules.chmod(0o644)
         return {
             "ssl": "on",
@@ -71,23 +76,31 @@ class Certificates:
 
 
 @contextmanager
-def terminated(certificates: Certificates, port: int) -> Iterator[int]:
-    """A port that speaks TLS for a server of this machine that cannot, such as the embedded Valkey."""
+def terminated(certificates: Certificates, port: int, *, postgres: bool = False) -> Iterator[int]:
+    """A port that speaks TLS for one of this machine that cannot: the embedded Valkey, or a proxy that reads what it
+    passes on. `postgres`: clients ask for TLS as that protocol has it.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates.server, certificates.key)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(LOOPBACK, port)
+        ends = [writer]
         try:
-            await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+            if postgres:
+                await _start_tls(reader, writer, context)
+            there, back = await asyncio.open_connection(LOOPBACK, port)
+            ends.append(back)
+            await asyncio.gather(_pass_on(reader, back, ends), _pass_on(there, writer, ends))
+        except (OSError, EOFError):
+            pass  # the port behind is away, or the client went before it had asked for TLS
         finally:
-            for end in (writer, back):
+            for end in ends:
                 end.transport.abort()
 
     async def run() -> None:
         stop = asyncio.Event()
-        server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=context)
+        server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=None if postgres else context)
         started.set_result((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
         await stop.wait()
         server.close()
@@ -102,9 +115,26 @@ def terminated(certificates: Certificates, port: int) -> Iterator[int]:
         thread.join(30)
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+async def _start_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext) -> None:
+    """SSLRequest of Postgres' protocol. Raises ConnectionError for a client that does not ask."""
+    asked = await reader.readexactly(len(SSL_REQUEST))
+    if asked == GSS_REQUEST:
+        writer.write(b"N")
+        asked = await reader.readexactly(len(SSL_REQUEST))
+    if asked != SSL_REQUEST:
+        raise ConnectionError("a client without TLS")
+    writer.write(b"S")
+    await writer.start_tls(context)
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: list[asyncio.StreamWriter]
+) -> None:
+    try:
         while data := await reader.read(CHUNK_BYTES):
             writer.write(data)
             await writer.drain()
-    writer.close()
+        writer.close()
+    except OSError:  # a reset on one side is one on the other
+        for end in ends:
+            end.transport.abort()

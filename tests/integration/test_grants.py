@@ -19,7 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from tests.integration.flusher_entities import Item
 from tests.integration.flusher_process import Flusher, run_command, wait_until
 from tests.integration.mixed_world import Badges, Billing, Notes, Profile, Visits
-from tests.integration.roles_world import MODULES, Roles, execute, guarded, roles
+from tests.integration.roles_world import MODULES, Roles, execute, guarded, kafka_login, roles
 from writebehind.producer import Client, Unknown
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
@@ -220,7 +220,7 @@ def _login(world: Roles, role: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": world.servers.bootstrap_servers,
         "log_level": 2,
-        **world.kafka_login(f"writebehind_{role}"),
+        **kafka_login(f"writebehind_{role}", world.servers.authority),
     }
 
 

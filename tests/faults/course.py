@@ -23,6 +23,7 @@ from tests.faults.recreated import recreated
 from tests.faults.replays import replay_until_closed
 from tests.faults.report import Result
 from tests.faults.schedule import Planned
+from tests.faults.secured import ROLES
 from tests.faults.stage import Missed, NotPossible, Stage
 from tests.faults.timeline import Incident, Timeline
 from tests.faults.workloads import KINDS
@@ -100,6 +101,13 @@ class Course:
         self._timeline.start()
         if not self._wait(self._flowing, START_TIMEOUT_S):
             raise EmbeddedError(f"nothing was flushed within {START_TIMEOUT_S:g} s; look at {self._options.folder}")
+        if self._options.secured:
+            with self._stage.world.connect() as connection:
+                found = connection.execute(
+                    "SELECT usename FROM pg_stat_activity WHERE application_name ~ '^writebehind'"
+                )
+                users = {user for (user,) in found.fetchall()}
+            self._problems += [f"nobody came as the {role}" for role in ROLES if f"writebehind_{role}" not in users]
 
     def _flowing(self) -> bool:
         points = self._timeline.points

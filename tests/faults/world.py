@@ -49,7 +49,7 @@ SETTINGS: Final = {
     "WRITEBEHIND_CACHE__BUDGET_S": "1",
 }
 POSTGRES: Final = {
-    "max_connections": "60",  # so that it takes little to exhaust them
+    "max_connections": "90",  # so that it takes little to exhaust them; services and flushers may come to 80
     "log_min_messages": "error",
 }
 

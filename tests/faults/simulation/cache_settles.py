@@ -33,7 +33,7 @@ def undo(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
                 undo_sum(entry, fields[index - 1][0], str(-int(delta)), counted=counted)
         entry.update({"#p": str(pending), "#x": "2"})
         if refused and is_released_by(entry, version):
-            release(cache, key, fields, version)
+            release(cache, key, fields)
     return 1
 
 
@@ -151,7 +151,7 @@ def keep_tainted(cache: Cache, key: str, fields: Any, version: int) -> bool:
     """Whether the entry is there and can be healed."""
     entry = cache.entry(key)
     if is_released_by(entry, version):
-        return release(cache, key, fields, version)
+        return release(cache, key, fields)
     return "#h" not in entry
 
 
@@ -178,8 +178,9 @@ def is_released_by(entry: dict[str, str], version: int) -> bool:
     return "#h" in entry and int(entry["#g"]) <= version + 1
 
 
-def release(cache: Cache, key: str, fields: Any, version: int) -> bool:
+def release(cache: Cache, key: str, fields: Any) -> bool:
     entry = cache.entry(key)
+    since = int(entry["#g"])
     pending = int(entry["#p"]) - 1
     if pending <= 0:
         cache.drop(key)
@@ -187,9 +188,9 @@ def release(cache: Cache, key: str, fields: Any, version: int) -> bool:
     entry.update({"#p": str(pending), "#x": entry.get("#x", "1")})
     for name in ("#h", "#l"):
         entry.pop(name, None)
-    if int(entry.get("#d", version + 1)) <= version:
+    if int(entry.get("#d", since)) < since:
         del entry["#d"]
-    for name in [field[0] for field in fields if int(entry.get("~" + field[0], version + 1)) <= version]:
+    for name in [field[0] for field in fields if int(entry.get("~" + field[0], since)) < since]:
         entry.pop(name, None)
         del entry["~" + name]
         if "#d" not in entry:

@@ -5,19 +5,21 @@ local function is_released_by(entry, version)
   return entry.doubted and tonumber(entry.generation) <= version + 1
 end
 
--- All that was pending then is flushed, or was refused: the entry keeps what is newer than `version`, for its row to be put under
--- it. Its sums stay until it is healed: they may have missed something, but hide nothing. False when the entry is gone.
-local function release(key, entry, fields, version)
+-- All that was pending then is flushed, or was refused: the entry keeps what was written since, for its row to be put under it;
+-- what becomes of that it is told. Its sums stay until it is healed: they may have missed something, but hide nothing. False when
+-- the entry is gone.
+local function release(key, entry, fields)
+  local since = entry.generation  -- versions and generations have 16 digits: they compare as texts
   entry.pending, entry.doubted, entry.tainted, entry.lease = entry.pending - 1, false, true, false
   if entry.pending <= 0 then
     call('DEL', key)
     return false
   end
-  if entry.delete and tonumber(entry.delete) <= version then entry.delete = false end
+  if entry.delete and entry.delete < since then entry.delete = false end
   for index = 1, #fields do
     local name, id = fields[index][1], fields[index][6]
     local mark = entry.marks[id]
-    if mark and tonumber(mark) <= version then
+    if mark and mark < since then
       call('HDEL', key, name)
       entry.marks[id] = nil
       if not entry.delete then entry.holds = 'p' end

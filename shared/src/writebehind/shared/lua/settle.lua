@@ -39,7 +39,7 @@ local function keep_tainted(key, header, at)
   local entry = read(header)
   local released = is_released_by(entry, versions[at])
   if released then
-    if not release(key, entry, fields, versions[at]) then return end
+    if not release(key, entry, fields) then return end
   else
     call('HSET', key, '#', header)
   end

@@ -116,7 +116,7 @@ local function take_back(key, entry, write, counted)
   if patch[1] then undo_patch(key, entry, version, patch, undo, counted) else undo_delete(key, entry, version, undo) end
   entry.tainted, entry.undone = true, true
   if refused and is_released_by(entry, write[1]) then
-    release(key, entry, fields, write[1])
+    release(key, entry, fields)
   else
     call('HSET', key, '#', written(entry, fields))
   end

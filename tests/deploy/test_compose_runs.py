@@ -133,11 +133,11 @@ def test_migrate_flusher_audit_and_example_work_together(servers: Stack, tmp_pat
         command = [writebehind, *SERVICES["audit"]["command"]]  # now, because its next run is minutes away
         running.enter_context(service("audit", command, env("audit"), tmp_path))
         producer = Producer({"bootstrap.servers": servers.bootstrap_servers})
-        producer.produce(naming.topic(str(SETTINGS["WRITEBEHIND_KAFKA__TOPIC_PREFIX"].default), "player"), b"no record")
+        topic = naming.topic(str(SETTINGS["WRITEBEHIND_KAFKA__TOPIC_PREFIX"].default), "player")
+        producer.produce(topic, b"no record")
         producer.flush(TIMEOUT_S)
         for prefix, of in (("writebehind_flusher", health_port), ("writebehind_audit", audit_port)):
             wait_until(functools.partial(all_read, of, prefix), f"all that dashboards read of {prefix}")
-        topic = naming.topic(str(SETTINGS["WRITEBEHIND_KAFKA__TOPIC_PREFIX"].default), "player")
         for path, needed in (
             ("/v1/traces", ["POST /players/{player_id}/rounds", f"send {topic}"]),
             ("/v1/metrics", sorted(series.name for series in read_of_producers())),

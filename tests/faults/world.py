@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import psycopg
@@ -20,7 +20,6 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.faults.entities import DDL, ENTITIES, MODULE
 from tests.faults.proxy import Proxy
-from tests.faults.secured import Secured
 from writebehind.embedded import Stack
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
 from writebehind.flusher.migrate import migrate
@@ -29,6 +28,9 @@ from writebehind.shared.declaration import declaration_of
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings, load_settings
 from writebehind.shared.strategy import WriteBehind
+
+if TYPE_CHECKING:
+    from tests.faults.secured import Secured
 
 Place = tuple[str, int]  # topic, partition
 
@@ -189,7 +191,7 @@ def world(folder: Path, *, secured: bool = False) -> Iterator[World]:
         second = ReservedPort()
         opened.callback(second.release)
         broker = opened.enter_context(Proxy(second.number))
-        guard = Secured.made(opened) if secured else None
+        guard = _guard(opened) if secured else None
         stack = Stack(
             fsync=False,
             kafka_options=_second_listener(second, broker) if guard is None else guard.kafka(second, broker),
@@ -203,6 +205,13 @@ def world(folder: Path, *, secured: bool = False) -> Iterator[World]:
         made = World(stack, proxies, guard)
         made.prepare()
         yield made
+
+
+def _guard(opened: ExitStack) -> Secured:
+    # Each process of a workload imports this module; certificates and rights are for those who start servers.
+    from tests.faults.secured import Secured
+
+    return Secured.made(opened)
 
 
 def _second_listener(port: ReservedPort, proxy: Proxy) -> dict[str, str]:

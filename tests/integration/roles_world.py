@@ -9,7 +9,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -113,7 +113,6 @@ class Roles:
 
     corner: Isolation
     servers: Guarded
-    kafka: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def env(self, role: str) -> dict[str, str]:
         cache_url = through(self.corner.cache_url, self.servers.cache_port)

@@ -58,7 +58,6 @@ class History:
     letters_sent: set[tuple[int, int]] = field(default_factory=set)  # acknowledged by the broker
     entries: dict[int, dict[str, str]] = field(default_factory=dict)
     shown: dict[int, dict[str, Any] | None] = field(default_factory=dict)  # what a read of each key gives at the end
-    moved: set[int] = field(default_factory=set)  # keys whose partition had more than one owner
     doubted: dict[int, int] = field(default_factory=dict)  # keys whose entries were put in doubt, with the last time
     excused: set[int] = field(default_factory=set)  # keys whose entry the loss matrix leaves to the audit
     disturbed: dict[int, int] = field(default_factory=dict)  # keys whose entry a fault touched, with the first time

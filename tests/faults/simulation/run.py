@@ -97,7 +97,6 @@ class Run:
         history, database = self.history, self.database
         history.rows = dict(database.rows)
         history.progress = {n: progress.next_offset for n, progress in database.progress.items()}
-        history.moved = {k for k in KEYS_ALL if len(set(database.claimed_by.get(k % PARTITIONS, ()))) > 1}
         history.letter_rows = set(database.letters)
         history.log = self._logged()
         history.entries = {key_of(name): dict(entry) for name, entry in self.world.cache.entries.items()}

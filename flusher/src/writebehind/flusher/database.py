@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -76,42 +76,34 @@ class Writer:
         self._url = url
         self._by = process()  # who skipped a record
         self._timeouts = {"statement_timeout_s": statement_timeout_s, "lock_timeout_s": lock_timeout_s}
-        self._advance = (
-            sql.SQL("SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[], %b::int8[])")
-            .format(sql.Identifier(bookkeeping, "advance"))
-            .as_bytes(None)
+        self._advance = _statement(
+            "SELECT {}(%b::text[], %b::int8[]::int4[], %b::int8[], %b::int8[], %b::int8[], %b::int8[])",
+            bookkeeping,
+            "advance",
         )
-        self._committed = (
-            sql.SQL(
-                "SELECT count(*) FROM {} AS p JOIN unnest(%b::int8[], %b::int8[], %b::int8[]) AS s(n, e, o) "
-                "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e AND p.next_offset = s.o"
-            )
-            .format(sql.Identifier(bookkeeping, "progress"))
-            .as_bytes(None)
+        self._committed = _statement(
+            "SELECT count(*) FROM {} AS p JOIN unnest(%b::int8[], %b::int8[], %b::int8[]) AS s(n, e, o) "
+            "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e AND p.next_offset = s.o",
+            bookkeeping,
+            "progress",
         )
-        self._settled = (
-            sql.SQL(
-                "UPDATE {} AS p SET settled_offset = s.o FROM unnest(%b::int8[], %b::int8[], %b::int8[]) AS s(n, e, o) "
-                "WHERE p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e"
-            )
-            .format(sql.Identifier(bookkeeping, "progress"))
-            .as_bytes(None)
+        self._settled = _statement(
+            "UPDATE {} AS p SET settled_offset = s.o FROM unnest(%b::int8[], %b::int8[], %b::int8[]) AS s(n, e, o) "
+            "WHERE p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e",
+            bookkeeping,
+            "progress",
         )
-        self._owned = (
-            sql.SQL(
-                "SELECT p.partition, p.owner_epoch FROM {} AS p JOIN unnest(%b::int8[], %b::int8[]) AS s(n, e) "
-                "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e"
-            )
-            .format(sql.Identifier(bookkeeping, "progress"))
-            .as_bytes(None)
+        self._owned = _statement(
+            "SELECT p.partition, p.owner_epoch FROM {} AS p JOIN unnest(%b::int8[], %b::int8[]) AS s(n, e) "
+            "ON p.topic = %b AND p.partition = s.n AND p.owner_epoch = s.e",
+            bookkeeping,
+            "progress",
         )
-        self._skip = (
-            sql.SQL(
-                'INSERT INTO {} (topic, topic_id, partition, "offset", entity, changed_by) '
-                "SELECT %b, %b, p, o, %b, %b FROM unnest(%b::int8[], %b::int8[]) AS s(p, o) ON CONFLICT DO NOTHING"
-            )
-            .format(sql.Identifier(bookkeeping, "letter"))
-            .as_bytes(None)
+        self._skip = _statement(
+            'INSERT INTO {} (topic, topic_id, partition, "offset", entity, changed_by) '
+            "SELECT %b, %b, p, o, %b, %b FROM unnest(%b::int8[], %b::int8[]) AS s(p, o) ON CONFLICT DO NOTHING",
+            bookkeeping,
+            "letter",
         )
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -274,6 +266,11 @@ class Writer:
         params = [batch.topic, batch.topic_id, self.declaration.name, self._by, *pack(("int8", "int8"), columns)]
         # Not prepared: in the pipeline of a batch that is refused it is skipped, and psycopg would keep its name.
         connection.execute(self._skip, params, prepare=False)
+
+
+def _statement(text: LiteralString, bookkeeping: str, name: str) -> bytes:
+    """A statement about a table or function of the bookkeeping, which stands for `{}`."""
+    return sql.SQL(text).format(sql.Identifier(bookkeeping, name)).as_bytes(None)
 
 
 def _check_committed(answer: psycopg.Cursor[Any]) -> None:

@@ -37,7 +37,7 @@ from .measures import Measures
 
 log = logging.getLogger("writebehind.flusher")
 
-Place = tuple[int, int]  # a partition, and the epoch it was claimed under
+Term = tuple[int, int]  # a partition, and the epoch under which it was ours
 
 QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries are in doubt
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
@@ -115,7 +115,7 @@ class Settler:
         declaration: Declaration,
         settings: CacheSettings,
         select: Callable[[list[list[Any]]], list[tuple[Any, ...]]],
-        owned: Callable[[Collection[Place]], set[Place]],
+        owned: Callable[[Collection[Term]], set[Term]],
         slots: Mapping[str, int],
         measures: Measures,
     ) -> None:
@@ -129,7 +129,7 @@ class Settler:
         self._measures = measures
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
-        self._tainted: dict[str, tuple[Place, ...]] = {}  # with the partitions that they may be of
+        self._tainted: dict[str, tuple[Term, ...]] = {}  # with the partitions that they may be of
         self._failed: deque[Mapping[str, int]] = deque()  # on their way into the doubts
         self._doubts = Doubts()
         self._failing = False
@@ -243,11 +243,11 @@ class Settler:
             evaluate(self._client, scripts.doubt(self._entries(list(part)), list(part.values())))
             self._doubts.told(part)
 
-    def _settle(self, settlement: Settlement, places: tuple[Place, ...]) -> None:
+    def _settle(self, settlement: Settlement, terms: tuple[Term, ...]) -> None:
         for at in range(0, len(settlement.keys), KEYS_PER_CALL):
             part = _slice(settlement, at, at + KEYS_PER_CALL)
             reply = evaluate(self._client, self._scripts.settle(self._entries(part.keys), part))
-            self._tainted |= dict.fromkeys((part.keys[at] for at in read_indexes(reply)), places)
+            self._tainted |= dict.fromkeys((part.keys[at] for at in read_indexes(reply)), terms)
 
     def _take_back(self, refused: Refused) -> None:
         self._doubts.add(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote: they are deleted
@@ -256,14 +256,14 @@ class Settler:
             rows = refused.rows[at : at + KEYS_PER_CALL]
             evaluate(self._client, self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))
 
-    def _heal(self, tainted: Mapping[str, tuple[Place, ...]]) -> None:
+    def _heal(self, tainted: Mapping[str, tuple[Term, ...]]) -> None:
         seconds, micros = self._client.time()
         keys = [self._declaration.parse_key(text) for text in tainted]
         columns = [list(column) for column in zip(*keys, strict=True)]
         width = len(self._declaration.keys)
         rows = {self._declaration.key_text(row[:width]): row[width:] for row in self._select(columns)}
-        ours = self._owned({place for places in tainted.values() for place in places})  # asked after the rows were read
-        texts = [text for text, places in tainted.items() if ours.issuperset(places)]
+        ours = self._owned({term for terms in tainted.values() for term in terms})  # asked after the rows were read
+        texts = [text for text, terms in tainted.items() if ours.issuperset(terms)]
         if texts:
             healthy = [self._healthy(rows.get(text)) for text in texts]
             until_us = seconds * 1_000_000 + micros + int(HEAL_S * 1e6)

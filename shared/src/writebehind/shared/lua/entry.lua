@@ -7,8 +7,8 @@
 -- n that there is no row; a capital when it is tainted. P the pending writes, nothing when there are none. The rest only when it
 -- applies: marks (which version set a field last: '=' the newest one, '@' an older one), sums of deltas that are not settled,
 -- a pending delete, u1 after an undo, the generations before an entry was put in doubt (doubt.lua), the lease of the one reader who
--- may fill, always last. IDS are the three-character names that scripts.py gives the
--- fields: up to 64 characters, a hash is stored in half the memory.
+-- may fill, always last. IDS are the three-character names that scripts.py gives the fields: up to 64 characters, a hash is stored
+-- in half the memory.
 --
 -- An entry of which only a lease is known has version 0 and holds parts. This file is put in front of the scripts.
 local call, sub, find, byte, gmatch, format = redis.call, string.sub, string.find, string.byte, string.gmatch, string.format

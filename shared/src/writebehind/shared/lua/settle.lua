@@ -9,8 +9,9 @@
 --          Sum field ('' for none)
 --
 -- A record of another generation means that the entry was made without it (the cache was wiped or unreachable; generation 0: the
--- record was enqueued without the cache, and an entry that was only filled has generation 0 too): the entry may miss it. Clean, it is deleted; else it is tainted. One in doubt is released by the newest
--- record that it was in doubt of. Returns msgpack: the 1-based indexes of tainted entries still pending, which can be healed.
+-- record was enqueued without the cache, and an entry that was only filled has generation 0 too): the entry may miss it. Clean, it
+-- is deleted; else it is tainted. One in doubt is released by the newest record that it was in doubt of. Returns msgpack: the
+-- 1-based indexes of tainted entries still pending, which can be healed.
 --
 -- This is the hot path of the flusher: the bookkeeping is not taken apart, but changed as a text.
 local fields, columns = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[3])
@@ -37,13 +38,12 @@ local tainted = {}
 
 local function keep_tainted(key, header, at)
   local entry = read(header)
-  local released = is_released_by(entry, versions[at])
-  if released then
-    if not release(key, entry, fields) then return end
-  else
+  if not is_released_by(entry, versions[at]) then
     call('HSET', key, '#', header)
+  elseif not release(key, entry, fields) then
+    return
   end
-  if released or not entry.doubted then tainted[#tainted + 1] = at end
+  if not entry.doubted then tainted[#tainted + 1] = at end
 end
 
 local function taint(key, header, at)

@@ -1,8 +1,8 @@
 """`python -m tests.faults.hunt`: are bugs caught that are planted into services and audits, by the run's own checkers?
 
 Two short runs are made, on servers of their own: writers of few rows, cut off from the cache for a while and killed in
-the end; and an audit that meets a write at the worst moment. Each is made once as the code is, and must be clean, and
-once with each bug, until a checker finds it.
+the end, the last of them while it is cut off again; and an audit that meets a write at the worst moment. Each is made
+once as the code is, and must be clean, and once with each bug, until a checker finds it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -34,31 +35,30 @@ from writebehind.embedded.supervisor import Supervisor
 RATE: Final = 300.0
 CREW: Final = tuple(Member(name, index, RATE) for name in MORTAL for index in (1, 2))
 PLANTED: Final = len(OF_DIRECT) + len(OF_AUDIT)
-ROUNDS_MAX: Final = 4
-CALM_S, AWAY_S, DOUBT_S, AFTERWARDS_S = 2.5, 2.5, 3.5, 2.0
+ROUNDS_MAX: Final = 12  # most bugs are found in the first
+CALM_S, AWAY_S, DOUBT_S, AFTERWARDS_S = 2.5, 2.0, 3.5, 2.0
 TIMEOUT_S: Final = 90.0
 
 Say = Callable[[str], None]
 
 
-def hunt(say: Say, folder: Path) -> str:
-    """As "caught/planted". What is found without a bug counts as one too many."""
+def hunt(say: Say, folder: Path) -> list[str]:
+    """What is not as it must be: the names of bugs that escaped, and of what was found without any."""
     shutil.rmtree(folder, ignore_errors=True)
-    caught = 0
+    amiss: list[str] = []
     with contextlib.closing(Supervisor()) as supervisor, world(folder) as servers:
         flusher = Slot(supervisor, servers.env, folder, 0, {})
         flusher.start()
         for bug in (None, *OF_DIRECT):
-            found = _until_found(functools.partial(_written, supervisor, servers, folder / "round", bug), bug, say)
-            caught += bool(found)
+            amiss += _until_found(functools.partial(_written, supervisor, servers, folder / "round", bug), bug, say)
         flusher.kill()
         for bug in (None, *OF_AUDIT):
-            found = _until_found(functools.partial(raced, servers, bug), bug, say)
-            caught += bool(found)
-    return f"{caught}/{PLANTED}"
+            amiss += _until_found(functools.partial(raced, servers, bug), bug, say)
+    return amiss
 
 
-def _until_found(run: Callable[[], list[Violation]], bug: Bug | None, say: Say) -> list[Violation]:
+def _until_found(run: Callable[[], list[Violation]], bug: Bug | None, say: Say) -> list[str]:
+    """What is amiss: a bug that was not found, or a finding without a bug."""
     began = time.monotonic()
     found: list[Violation] = []
     for _ in range(1 if bug is None else ROUNDS_MAX):
@@ -66,7 +66,9 @@ def _until_found(run: Callable[[], list[Violation]], bug: Bug | None, say: Say) 
             break
     how = f"{found[0].fault} {found[0].workload} {found[0].key}: {found[0].what}" if found else "nothing found"
     say(f"{'as it is' if bug is None else bug.name:45} {time.monotonic() - began:5.1f} s  {how[:110]}")
-    return found
+    if bug is None:
+        return [f"without any bug: {how}"] if found else []
+    return [] if found else [bug.name]
 
 
 def _written(supervisor: Supervisor, servers: World, folder: Path, bug: Bug | None) -> list[Violation]:
@@ -78,19 +80,29 @@ def _written(supervisor: Supervisor, servers: World, folder: Path, bug: Bug | No
     crew.start(CREW, seed=1, poison=0.0)
     _wait(lambda: all(path.exists() for path in crew.histories.values()))
     time.sleep(CALM_S)
-    away = time.monotonic()
-    proxy = servers.producers["cache"]
-    proxy.refusing = True
-    proxy.reset()
-    time.sleep(AWAY_S)
-    proxy.refusing = False
-    back = time.monotonic()
+    with _cache_away(servers) as away:
+        time.sleep(AWAY_S)
+    again = time.monotonic() + DOUBT_S
     time.sleep(DOUBT_S + AFTERWARDS_S)
-    for _ in CREW:
+    for _ in CREW[1:]:
+        crew.kill(0)
+    with _cache_away(servers) as away_again:
+        time.sleep(AWAY_S)
         crew.kill(0)
     with contextlib.closing(servers.consumer()) as consumer:
         _wait(lambda: servers.invalidated(consumer).items() <= servers.ends(consumer).items())
-    return _check(servers, crew, [Window(away, back + DOUBT_S)])
+    return _check(servers, crew, [Window(away, again), Window(away_again, math.inf)])
+
+
+@contextlib.contextmanager
+def _cache_away(servers: World) -> Iterator[float]:
+    """The cache cannot be reached by services; gives when that began."""
+    proxy = servers.producers["cache"]
+    began = time.monotonic()
+    proxy.refusing = True
+    proxy.reset()
+    yield began
+    proxy.refusing = False
 
 
 def _check(servers: World, crew: Crew, windows: list[Window]) -> list[Violation]:
@@ -125,9 +137,9 @@ def main() -> int:
         if not args.json:
             print(text, flush=True)
 
-    caught = hunt(say, REPORTS / "hunt")
-    print(json.dumps({"planted_bugs_caught": caught}))
-    return 0 if caught == f"{PLANTED}/{PLANTED}" else 1
+    amiss = hunt(say, REPORTS / "hunt")
+    print(json.dumps({"planted_bugs_caught": f"{PLANTED - len(amiss)}/{PLANTED}", "amiss": amiss}))
+    return 1 if amiss else 0
 
 
 if __name__ == "__main__":

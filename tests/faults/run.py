@@ -82,7 +82,9 @@ def _once(args: argparse.Namespace, seed: int) -> int:
             say(line)
         if simulation is not None:
             say("planting bugs")
-            result.planted_bugs_caught = _planted(simulation, beside.enter_context(_planting("hunt")))
+            result.planted_bugs_caught, amiss = _planted(simulation, beside.enter_context(_planting("hunt")))
+            for what in amiss:
+                say(f"  amiss: {what}")
     report.write(result, folder)
     say(f"page: {folder / 'report.html'}")
     print(json.dumps(result.line()), flush=True)
@@ -103,16 +105,19 @@ def _planting(module: str, *how: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _planted(*runs: subprocess.Popen[str]) -> str:
-    """Whether the checkers find what is wrong, as "caught/planted"."""
+def _planted(*runs: subprocess.Popen[str]) -> tuple[str, list[str]]:
+    """Whether the checkers find what is wrong, as "caught/planted", and what they did not, or found without cause."""
     caught = planted = 0
+    amiss: list[str] = []
     for process in runs:
         said, trouble = process.communicate()
         if process.returncode not in (0, 1) or not said:
-            return f"planting bugs could not run: {trouble.strip().splitlines()[-1:]}"
-        of_module = json.loads(said.splitlines()[-1])["planted_bugs_caught"].split("/")
+            return "planting bugs could not run", trouble.strip().splitlines()[-1:]
+        result = json.loads(said.splitlines()[-1])
+        of_module = result["planted_bugs_caught"].split("/")
         caught, planted = caught + int(of_module[0]), planted + int(of_module[1])
-    return f"{caught}/{planted}"
+        amiss += result["amiss"]
+    return f"{caught}/{planted}", amiss
 
 
 def run(options: Options, planned: Sequence[Planned], say: Callable[[str], None]) -> Result:

@@ -41,15 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="seeds after which a bug has escaped")
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
     options = parser.parse_args(arguments)
-    stage, caught = Stage(), 0
+    stage, escaped = Stage(), list[str]()
     for bug in BUGS:
         found = hunt(stage, bug, options.seeds)
-        caught += found is not None
+        if found is None:
+            escaped.append(bug.name)
         if not options.json:
             how = f"seed {found.seed:5} {found.checker:10} {found.what[:90]}" if found else "ESCAPED"
             print(f"{bug.name:45} {how}", flush=True)
-    print(json.dumps({"planted_bugs_caught": f"{caught}/{len(BUGS)}"}))
-    return 0 if caught == len(BUGS) else 1
+    print(json.dumps({"planted_bugs_caught": f"{len(BUGS) - len(escaped)}/{len(BUGS)}", "amiss": escaped}))
+    return 1 if escaped else 0
 
 
 if __name__ == "__main__":

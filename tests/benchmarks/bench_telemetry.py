@@ -86,12 +86,7 @@ class Bench:
 
     def __init__(self, stack: Stack, endpoint: str, records: int, writes: int, say: Callable[[str], None]) -> None:
         self._env, self._url = stack.env(), stack.postgres.url
-        self._on = {
-            "OTEL_METRICS_EXPORTER": "otlp",
-            "OTEL_TRACES_EXPORTER": "otlp",
-            "OTEL_METRIC_EXPORT_INTERVAL": "5000",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-        }
+        self._on = exporting(endpoint)
         self._writes = writes
         self._say = say
         plain = next(load for load in loads(records) if load.name == "update")
@@ -136,6 +131,16 @@ def traces() -> Iterator[Headers | None]:
     for _ in itertools.count():
         ids = f"{chance.getrandbits(128) | 1:032x}-{chance.getrandbits(64) | 1:016x}"
         yield [(telemetry.TRACEPARENT, f"00-{ids}-01".encode())] if chance.random() < SAMPLED else None
+
+
+def exporting(endpoint: str) -> dict[str, str]:
+    """The variables of a process that exports all it has to a collector."""
+    return {
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+    }
 
 
 @contextmanager

@@ -35,8 +35,8 @@ CALLS_PER_REQUEST = 50
 Request = Callable[[], AbstractContextManager[Any]]
 
 
-def with_sdk(sampled: float) -> Request:
-    """Set an SDK up; gives what a request is."""
+def with_sdk(sampled: float) -> tuple[Request, Callable[[], None]]:
+    """Set an SDK up; gives what a request is, and what shuts the SDK down."""
     spans = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sampled)))
     spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(spans)
@@ -48,7 +48,12 @@ def with_sdk(sampled: float) -> Request:
         tracer.start_span("warm").end()
     spans.force_flush()
     meters.force_flush()
-    return lambda: tracer.start_as_current_span("request")
+
+    def shut_down() -> None:
+        spans.shutdown()
+        meters.shutdown()
+
+    return lambda: tracer.start_as_current_span("request"), shut_down
 
 
 async def write(call: str, writes: int, request: Request) -> tuple[float, float]:
@@ -86,7 +91,7 @@ def main() -> int:
     parser.add_argument("writes", type=int)
     parser.add_argument("--telemetry", type=float, metavar="SHARE", help="with an SDK that samples so many")
     args = parser.parse_args()
-    request: Request = nullcontext if args.telemetry is None else with_sdk(args.telemetry)
+    request: Request = nullcontext if args.telemetry is None else with_sdk(args.telemetry)[0]
     print(json.dumps(asyncio.run(write(args.call, args.writes, request))), flush=True)
     os._exit(0)  # without a last export
 

@@ -52,10 +52,14 @@ def world() -> Iterator[World]:
 
 
 def arguments(description: str | None, **extra: tuple[type, object, str]) -> argparse.Namespace:
-    """The options every benchmark has, and its own as name=(type, default, help)."""
+    """The options every benchmark has, and its own as name=(type, default, help); one of type bool is a flag."""
     parser = argparse.ArgumentParser(description=description)
     for name, (kind, default, text) in extra.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=kind, default=default, help=text)
+        option = "--" + name.replace("_", "-")
+        if kind is bool:
+            parser.add_argument(option, action="store_true", help=text)
+        else:
+            parser.add_argument(option, type=kind, default=default, help=text)
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--json", action="store_true", help="print the JSON line only")
     return parser.parse_args()

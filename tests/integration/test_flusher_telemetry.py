@@ -18,6 +18,8 @@ from writebehind.embedded.isolation import Isolation
 from writebehind.shared import telemetry
 from writebehind.shared.declaration import declaration_of
 
+RARE = {telemetry.SETTLE_FAILURES, telemetry.FENCES, telemetry.STOPS, telemetry.RETRIES}  # when something is wrong
+
 
 def bounds(w: World) -> dict[str, Collection[str]]:
     return {
@@ -40,12 +42,39 @@ def test_every_series_is_declared_and_its_labels_are_bounded(writebehind_isolate
         w.wait_flushed()
         w.wait(lambda: lag_of(flusher) == 0, "the lag to be known and gone")
         seen = check_bounds(flusher.ask("/metrics")[1], telemetry.FLUSHER, bounds(w))
-        rare = {telemetry.SETTLE_FAILURES, telemetry.FENCES, telemetry.STOPS, telemetry.RETRIES}
-        assert seen >= {series.name for series in telemetry.FLUSHER if series not in rare}
+        assert seen >= {series.name for series in telemetry.FLUSHER if series not in RARE}
         counter = {"messaging_destination_name": w.topic(Counter)}
         assert metric(flusher, "writebehind_flusher_records_total", **counter) == 500
         assert 20 <= (metric(flusher, "writebehind_flusher_rows_total", **counter) or 0) < 500
         assert metric(flusher, "writebehind_flusher_letters_total", writebehind_letter_reason="unreadable") == 1
+        flusher.stop()
+
+
+def test_what_is_exported_when_something_is_wrong_is_declared_and_bounded_as_well(
+    writebehind_isolated: Isolation, tmp_path: Path
+) -> None:
+    with world(writebehind_isolated, tmp_path, Counter, Town) as w:
+        flusher = w.flusher()
+        w.load(Counter, 10)
+        w.wait_flushed()
+        claim = "UPDATE {}.progress SET owner_epoch = owner_epoch + 1 WHERE topic = %s RETURNING 1"
+        w.query(claim, w.topic(Counter))  # as another owner would
+        w.load(Counter, 10, seed=2)
+        w.wait(lambda: metric(flusher, "writebehind_flusher_fences_total"), "a fence")
+        w.cache.set(w.entry(Counter, 0), "no entry")
+        w.put(Counter, 0, hits=1)
+        w.send()
+        w.wait(lambda: metric(flusher, "writebehind_flusher_settle_failures_total"), "a settlement that fails")
+        w.cache.delete(w.entry(Counter, 0))
+        w.execute("ALTER TABLE towns RENAME TO gone")
+        w.put(Town, ("NL", "Delft"), paid=Decimal(1))
+        w.send()
+        w.wait(lambda: metric(flusher, "writebehind_flusher_stops_total"), "the entity to stop")
+        w.execute("ALTER TABLE gone RENAME TO towns")
+        w.wait_flushed()
+        w.check()
+        seen = check_bounds(flusher.ask("/metrics")[1], telemetry.FLUSHER, bounds(w))
+        assert seen >= {series.name for series in RARE}
         flusher.stop()
 
 

@@ -33,11 +33,14 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = TI
 
 
 def run_command(env: Mapping[str, str], *arguments: str, code: int = 0) -> str:
-    """Run `writebehind …` to its end and give its output. Fails when it ends with another code."""
+    """Run `writebehind …` to its end and give its output, or what it said of a failure (code 2).
+
+    Fails when it ends with another code.
+    """
     command = [sys.executable, "-m", "writebehind.flusher", *arguments]
     done = run(command, env=_environment(env), cwd=ROOT, timeout=TIMEOUT_S)
     assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return done.stderr if code == 2 else done.stdout
 
 
 class Flusher:

@@ -105,6 +105,11 @@ def _without_the_broker(world: Roles) -> None:
     assert world.execute("SELECT stars FROM people WHERE id = 1") == [(5,)]
 
 
+def test_a_topic_that_may_not_be_seen_is_not_told_to_be_empty(world: Roles) -> None:
+    elsewhere = {**world.env("flusher"), "WRITEBEHIND_KAFKA__TOPIC_PREFIX": "others."}
+    assert "TOPIC_AUTHORIZATION_FAILED" in run_command(elsewhere, "status", code=2)
+
+
 DENIED_SQL = {
     "producer": (
         "INSERT INTO items (id) VALUES (9)",

@@ -60,7 +60,7 @@ class Ledger:
             rows = self._rows(connection, sql.SQL("WHERE topic = {}").format(topic))
         ids = self._topic_ids({topic})
         with self._broker.told(poll=self._consumer.poll):
-            known = self._consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions if ids else {}
+            known = servers.partitions(self._consumer, topic, ANSWER_S) if ids else []
         numbers = sorted({number for _, number in rows} | set(known))
         return [Standing(topic, n, rows.get((topic, n)), self._log((topic, n), ids)) for n in numbers]
 

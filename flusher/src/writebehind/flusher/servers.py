@@ -160,5 +160,21 @@ def watermarks(consumer: Consumer, topic: str, partition: int, timeout_s: float)
     return attempts(consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=timeout_s)
 
 
+def partitions(consumer: Consumer, topic: str, timeout_s: float) -> list[int]:
+    """The partitions of a topic; none when it does not exist. Raises KafkaException."""
+    known = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
+    if known.error is None:
+        return sorted(known.partitions)
+    if known.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        return []
+    raise KafkaException(known.error)
+
+
+def logs(consumer: Consumer, topic: str, timeout_s: float) -> dict[int, tuple[int, int]]:
+    """`watermarks` of all partitions of a topic; empty when it does not exist. Raises KafkaException."""
+    found = partitions(consumer, topic, timeout_s)
+    return {partition: watermarks(consumer, topic, partition, timeout_s) for partition in found}
+
+
 def _has_no_leader(error: BaseException) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() in NO_LEADER

@@ -145,10 +145,7 @@ class Sampler:
     def _logs(self, topic: str) -> dict[int, tuple[int, int]]:
         """The first offset and the next one, by partition; empty when the topic does not exist."""
         with self._broker.told(poll=self._consumer.poll):
-            known = self._consumer.list_topics(topic, timeout=ASK_S).topics[topic]
-            if known.error is not None:
-                return {}
-            return {number: servers.watermarks(self._consumer, topic, number, ASK_S) for number in known.partitions}
+            return servers.logs(self._consumer, topic, ASK_S)
 
     def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
         """When the record at `offset` was written; None when it cannot be read in time, or expired just now."""

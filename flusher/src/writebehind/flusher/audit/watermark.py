@@ -106,19 +106,13 @@ class Invalidations:
     def logs(self) -> dict[tuple[str, int], tuple[int, int]]:
         """The first offset and the next one, by partition."""
         with self._broker.told(poll=self._consumer.poll):
-            return {
-                (place.topic, place.partition): servers.watermarks(
-                    self._consumer, place.topic, place.partition, ANSWER_S
-                )
-                for place in self._places()
-            }
+            found = servers.logs(self._consumer, self._topic, ANSWER_S)
+        return {(self._topic, partition): log for partition, log in found.items()}
 
     def progress(self) -> Ends:
         """By partition in which anything was committed."""
         with self._broker.told(poll=self._consumer.poll):
-            committed = self._consumer.committed(self._places(), timeout=ANSWER_S)
+            found = servers.partitions(self._consumer, self._topic, ANSWER_S)
+            places = [TopicPartition(self._topic, partition) for partition in found]
+            committed = self._consumer.committed(places, timeout=ANSWER_S)
         return {(place.topic, place.partition): place.offset for place in committed if place.offset >= 0}
-
-    def _places(self) -> list[TopicPartition]:
-        described = self._consumer.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
-        return [TopicPartition(self._topic, number) for number in sorted(described.partitions)]

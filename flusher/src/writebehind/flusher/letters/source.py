@@ -118,9 +118,4 @@ class DeadLetters:
     def _find_bounds(self, name: str) -> Bounds:
         """Empty when the topic does not exist."""
         with self._broker.told(poll=self._consumer.poll):
-            known = self._consumer.list_topics(name, timeout=ANSWER_S).topics[name]
-            if known.error is not None:
-                if known.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-                    return {}
-                raise KafkaException(known.error)
-            return {number: servers.watermarks(self._consumer, name, number, ANSWER_S) for number in known.partitions}
+            return servers.logs(self._consumer, name, ANSWER_S)

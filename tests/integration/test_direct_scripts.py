@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import redis
 
 from writebehind.embedded import Isolation
 from writebehind.shared import bookkeeping, direct
+from writebehind.shared.declaration import declaration_of
 from writebehind.shared.direct import Filling, Finishing, Found, How, State
-from writebehind.shared.scripts import Call
+from writebehind.shared.entity import Entity as Declared
+from writebehind.shared.entity import Key, Sum, WriteBehind
+from writebehind.shared.scripts import Call, EntityScripts, NeedsBase, read_write
 
 LIFE_US = 30_000_000
 READER = "reader"
+
+
+class Thing(Declared, table="things", strategy=WriteBehind()):
+    id: Annotated[int, Key]
+    hits: Annotated[int, Sum] = 0
 
 
 class Entry:
@@ -253,3 +261,29 @@ def test_many_entries_in_one_call(entry: Entry) -> None:
     rows = [Filling(True, 0, 1000, ["name", str(n)]) for n in range(100)]
     filled = direct.read_flags(entry.run(direct.fill(keys, rows, token="t")))
     assert filled == [False] * 50 + [True] * 50
+
+
+VERSIONS = f"{1_700_000_000_000_000:016d} {1_600_000_000_000_000:016d}"
+
+
+@pytest.mark.parametrize("rest", ["c1", "c12 =abc", "n1", "P", "C =abc", "p2"])
+def test_what_an_entity_left_that_was_written_behind_before_is_loaded_anew(entry: Entry, rest: str) -> None:
+    entry.client.hset(entry.key, mapping={"#": f"{VERSIONS}{rest}", "name": "pending, or to be mended", "more": "x"})
+    assert entry.read() == Found(State.LOAD, {})
+    assert entry.fill("the row")
+    assert entry.value() == "the row"
+    assert not entry.client.hexists(entry.key, "more")
+
+
+@pytest.mark.parametrize("rest", ["c", "c =abc", "n"])
+def test_what_it_left_whole_is_served(entry: Entry, rest: str) -> None:
+    entry.client.hset(entry.key, mapping={"#": f"{VERSIONS}{rest}", "name": "the row"})
+    assert entry.value() == "the row"
+
+
+@pytest.mark.parametrize("sort", ["x", "i", "j"])
+def test_what_a_direct_entity_left_is_no_lease_of_one_that_is_written_behind(entry: Entry, sort: str) -> None:
+    entry.client.hset(entry.key, "#", f"{VERSIONS}p {sort}1700000000000000:1700000000000000")
+    increment = EntityScripts(declaration_of(Thing)).write([entry.key], [[1, "1"]], seen=0, token="t", lease_us=LIFE_US)
+    _, answers = read_write(entry.run(increment))
+    assert answers == [NeedsBase("t")], "to load the row is left to us"

@@ -15,7 +15,9 @@ from writebehind.embedded.supervisor import Supervisor
 from writebehind.embedded.valkey import Valkey
 from writebehind.flusher.migrate import migrate
 from writebehind.flusher.preflight import preflight
-from writebehind.shared.entity import Entity, Key, Last, Sum, WriteBehind
+from writebehind.producer import Client
+from writebehind.shared import naming
+from writebehind.shared.entity import CacheAside, Entity, Key, Last, Sum, WriteBehind
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings, load_settings
@@ -39,6 +41,13 @@ class Grown(Entity, table="pages", name="page", strategy=WriteBehind()):
 class Visitor(Entity, table="visitors", strategy=WriteBehind()):
     id: Annotated[int, Key]
     seen: Annotated[int, Sum]
+
+
+class PageRead(Entity, table="pages", name="page", strategy=CacheAside()):
+    """The same, and not written behind any more."""
+
+    id: Annotated[int, Key]
+    title: Annotated[str, Last] = ""
 
 
 PAGES = Registry([Page])
@@ -112,6 +121,24 @@ def test_a_field_without_a_slot_needs_another_migrate(settings: Settings) -> Non
     assert "writebehind migrate" in message
     migrate(settings, Registry([Grown]))
     assert preflight(settings, Registry([Grown]))["page"].slots == {"title": 1, "summary": 2}
+
+
+def test_an_entity_that_was_written_behind_is_flushed_to_the_end_first(settings: Settings) -> None:
+    migrate(settings, PAGES)
+    with Client.open(settings) as client:
+        client.update(Page, 1, views=1)
+        client.update(Page, 2, views=1)
+    read = Registry([PageRead])
+    message = refusal(settings, read)
+    assert "PageRead is declared CacheAside" in message
+    assert "still holds 2 records" in message
+    with psycopg.connect(settings.database.url.get_secret_value(), autocommit=True) as connection:
+        flushed = sql.SQL("INSERT INTO {} SELECT %s, n, '', 2, 1, '', now(), now() FROM generate_series(0, 99) AS n")
+        topic = naming.topic(settings.kafka.topic_prefix, "page")
+        connection.execute(flushed.format(sql.Identifier(settings.database.schema_, "progress")), (topic,))
+    assert preflight(settings, read) == {}
+    unknown = type(settings.kafka).model_validate({"bootstrap_servers": "127.0.0.1:1"})
+    assert preflight(settings.model_copy(update={"kafka": unknown}), read) == {}, "a broker that is down is waited for"
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])

@@ -20,6 +20,7 @@ from psycopg import sql
 from . import watchdog
 from .database import connect
 from .gap import Log, Progress, gap
+from .topic_ids import topic_id as id_of
 
 Place = tuple[str, int]  # topic, partition
 
@@ -127,13 +128,13 @@ class Claims:
 
         def answer() -> bool:
             future = asked.pop() if asked else self.describe([topic])[topic]
-            return str(future.result().topic_id) == topic_id
+            return id_of(future.result()) == topic_id
 
         return answer
 
     def _logs(self, consumer: Consumer, places: Sequence[Place]) -> dict[Place, Log]:
         described = self.describe(sorted({topic for topic, _ in places}))
-        ids = {topic: str(future.result().topic_id) for topic, future in described.items()}
+        ids = {topic: id_of(future.result()) for topic, future in described.items()}
         logs: dict[Place, Log] = {}
         # Not the admin client's list_offsets(), although it asks for all at once: after its time-out it answers with
         # offset -1001 and no error, which would look like a log that lost its tail.

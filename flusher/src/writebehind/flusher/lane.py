@@ -81,6 +81,14 @@ class Lane:
         self.refused = False  # waits until somebody mends a table or a privilege
         self.paused = False  # kept by the loop: whether the lane's partitions are paused
         self._backoff = backoff
+        # One for all batches: each leaves cycles behind, which would keep a batch until the next collection.
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Again),
+            wait=self._wait,
+            before_sleep=self._note_wait,
+            sleep=tenacity.sleep_using_event(self._stopping),
+            stop=tenacity.stop_when_event_set(self._stopping),
+        )
         self._measures = measures
         self._on_outcome = on_outcome
         self._inbox: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
@@ -199,16 +207,9 @@ class Lane:
 
     def flush(self, batch: Batch) -> Outcome:
         """Write a batch, trying for ever while the environment is at fault. Raises RetryError when told to stop."""
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Again),
-            wait=self._wait,
-            before_sleep=self._note_wait,
-            sleep=tenacity.sleep_using_event(self._stopping),
-            stop=tenacity.stop_when_event_set(self._stopping),
-        )
         try:
             with self._measures.spans.processing(batch):
-                verdict = retrying(self._attempts.attempt, batch)
+                verdict = self._retrying(self._attempts.attempt, batch)
             return Outcome(self, batch, verdict)
         finally:
             self.backing_off = self.refused = False

@@ -19,6 +19,7 @@ from writebehind.shared.statement import Statements
 from writebehind.shared.table import TableInfo
 
 from . import servers
+from .leftovers import leftovers
 from .migrate import lacking
 from .migrate import slots as read_slots
 from .settle import connect as connect_cache
@@ -80,6 +81,7 @@ def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:
     with servers.database(settings.database, "writebehind-preflight") as connection:
         if files := lacking(connection, settings.database.schema_):
             problems.append(f"the bookkeeping lacks {', '.join(files)}. To mend it: writebehind migrate")
+        problems += leftovers(settings, registry, connection)
         for declaration in registry.write_behind:  # rows of the others are written by their callers
             info = table.parse(connection.execute(table.QUERY, table.params(declaration)).fetchall())
             slots = read_slots(connection, settings.database.schema_, declaration.name)

@@ -22,6 +22,7 @@ from writebehind.shared.settings import Settings
 from . import servers
 from .gap import BY_HAND, Log, Progress
 from .move import Move, Standing, plan
+from .topic_ids import topic_id
 from .who import person
 
 ANSWER_S = 10.0  # longest answer of the broker
@@ -118,7 +119,7 @@ class Ledger:
         for topic, future in described.items():
             with self._broker.told(poll=self._admin.poll):
                 try:
-                    found[topic] = str(future.result(2 * ANSWER_S).topic_id)
+                    found[topic] = topic_id(future.result(2 * ANSWER_S))
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                         raise

@@ -9,7 +9,7 @@
 -- row any more. l the lease of the one reader who may fill. Times in microseconds of the cache's clock.
 --
 -- This file is put in front of the direct_*.lua scripts.
-local call, sub, gmatch, format = redis.call, string.sub, string.gmatch, string.format
+local call, sub, find, gmatch, format = redis.call, string.sub, string.find, string.gmatch, string.format
 
 local ZERO = '0000000000000000'
 local HOLDS = 34 -- where the letter stands; a header of this length has nothing else to say
@@ -25,12 +25,14 @@ local function void(entry)
   for at = 1, #entry.intents do entry.intents[at].sort = 'j' end
 end
 
--- An intent that ran out takes everything with it: its writer may have committed before it died. `stale` tells that
--- the hash still has fields which no longer count.
+-- An intent that ran out takes everything with it: its writer may have committed before it died. So does what an entity left
+-- that was written behind before: writes that are pending, or an entry that is to be mended. `stale` tells that the hash
+-- still has fields which no longer count.
 local function read(header, now)
   local entry = {version = ZERO, holds = 'p', recompute = false, intents = {}, lease = false, stale = false}
   if not header then return entry end
   entry.version, entry.holds = sub(header, 1, 16), sub(header, HOLDS, HOLDS)
+  entry.stale = not find(header, '^[cnp]%f[ %z]', HOLDS)
   for sort, token, time in gmatch(sub(header, HOLDS + 1), ' (.)(%S+):(%d+)') do
     if sort == 'l' then
       entry.lease = {token = token, time = tonumber(time)}

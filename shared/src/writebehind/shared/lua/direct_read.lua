@@ -25,7 +25,7 @@ local function look(key)
   local found = call('HGETALL', key)
   local header = header_of(found)
   -- 1. The row and nothing else, as nearly always.
-  if header and #header == HOLDS and sub(header, HOLDS) ~= 'p' then return {0, found} end
+  if header and #header == HOLDS and find(header, '[cn]', HOLDS) then return {0, found} end
   local entry = read(header, now)
   -- 2. A writer may commit at any moment.
   if #entry.intents > 0 then return {3, {}} end

@@ -52,9 +52,9 @@ local function read(header)
       entry.undone = true
     elseif sort == 'h' then
       entry.doubted = part
-    else
+    elseif sort == 'l' then
       entry.lease = part
-    end
+    end -- else it was a cache-aside or write-through entry before
   end
   return entry
 end

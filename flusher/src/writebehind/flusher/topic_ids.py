@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-# It keeps a reference too many to each id that it gives: 240 bytes an answer, and a flusher asks for each batch. Another
+# It keeps a reference too many to each id that it gives: 240 bytes an answer, one for each batch of a flusher. Another
 # release is left alone, in case it does not: test_topic_ids.py tells whether to add it.
 _LEAKS = version("confluent-kafka") == "2.16.1"
 _OURS = 3  # the description's, the variable's, the argument's

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any
 
+import psycopg
 import pytest
 
 from tests.integration.direct_world import Aside, Cold, Page, Through, at_rest, direct_world
@@ -22,10 +23,12 @@ from writebehind.producer import (
     Entity,
     InvalidWrite,
     Key,
+    NotApplied,
     Refused,
     RowMissing,
 )
 from writebehind.shared import bookkeeping
+from writebehind.shared.declaration import declaration_of
 
 BOTH = pytest.mark.parametrize("cls", [Aside, Through])
 WHEN = dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
@@ -56,6 +59,21 @@ async def test_a_row_is_created_changed_read_and_deleted(here: World, cls: type[
         assert await client.get(cls, 1) is None
         await client.delete(cls, 1)
     assert here.execute("SELECT count(*) FROM asides") == [(0,)]
+
+
+@BOTH
+async def test_a_row_that_somebody_keeps_locked_is_not_waited_for_longer_than_set(
+    here: World, cls: type[Aside]
+) -> None:
+    database = here.settings.database.model_copy(update={"lock_timeout_s": 0.2})
+    async with AsyncClient.open(here.settings.model_copy(update={"database": database})) as client:
+        await client.create(cls, 1, name="Ada")
+        with psycopg.connect(here.settings.database.url.get_secret_value()) as blocker:
+            blocker.execute(f"SELECT FROM {declaration_of(cls).table} FOR UPDATE".encode())
+            with pytest.raises(NotApplied, match="55P03"):
+                await client.update(cls, 1, name="Countess", timeout_s=60)
+        await client.update(cls, 1, name="Lovelace")
+        assert (await client.get(cls, 1) or cls(id=0)).name == "Lovelace"
 
 
 async def test_a_cache_aside_write_leaves_no_entry_and_a_read_fills_it(here: World) -> None:

@@ -24,7 +24,7 @@ from tests.integration.producer_world import ENTITIES, Player, Through, Visit, W
 from tests.zygote import Popen
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import isolated
-from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Shed, Unknown
+from writebehind.producer import AsyncClient, AsyncReceipt, Client, DatabaseDown, NotApplied, Refused, Shed, Unknown
 from writebehind.producer.write import UNKNOWN_OFFSET
 from writebehind.shared import bookkeeping
 
@@ -153,6 +153,10 @@ async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Stack) -
             assert await receipt.flushed(0)
             found = await client.get(Through, 1)
             assert found is not None
+            here.execute("ALTER TABLE throughs ADD CONSTRAINT few CHECK (count < 1000)")
+            with pytest.raises(Refused, match="constraint few, SQLSTATE 23514"):
+                await client.update(Through, 1, name="refused", count=5000)
+            assert here.execute("SELECT name, count FROM throughs") == [("new", 5)]
         finally:
             stack.kafka.resume()
         with flusher(here):  # the older record must not overwrite the newer name, and its increment counts
@@ -166,8 +170,14 @@ async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Stack) -
 
 
 async def test_a_refused_record_is_taken_back_from_the_cache(stack: Stack) -> None:
+    told: list[tuple[str, int, Exception]] = []
+
+    def tell(receipt: AsyncReceipt, failure: Exception) -> None:
+        told.append((receipt.key, receipt.version, failure))
+        raise RuntimeError("a callback's own failure harms nobody")
+
     with corner(stack) as here:
-        async with AsyncClient.open(here.settings) as client:
+        async with AsyncClient.open(here.settings, on_delivery_failed=tell) as client:
             await client.update(Player, 1, name="stays", score=1)
             from confluent_kafka.admin import AdminClient
             from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -184,6 +194,12 @@ async def test_a_refused_record_is_taken_back_from_the_cache(stack: Stack) -> No
             found = await client.get(Player, 1)
             assert found is not None
             assert (found.name, found.score) == ("stays", 1)
+            assert told == []
+            receipt = await client.update(Player, 1, name="y" * 1000, score=10, wait="enqueued")
+            await eventually(lambda: len(told), 1)
+            assert told[0][:2] == ("1", receipt.version)
+            assert isinstance(told[0][2], NotApplied)
+            assert await client.get(Player, 1) == found
         kept = bookkeeping.of(here.entry(Player, "1"))
         assert (kept.pending, kept.tainted) == (1, True)
 

@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 
+from writebehind.flusher.app import consumer_config
+from writebehind.producer.outbox import Outbox
 from writebehind.shared.errors import ConfigurationError
-from writebehind.shared.settings import load_settings
+from writebehind.shared.settings import kafka_client_config, load_settings
 from writebehind.shared.transport import weaknesses
 
 KAFKA = {"security.protocol": "SASL_SSL", "sasl.password": "s3cret"}
+OIDC = {
+    "security.protocol": "sasl_ssl",
+    "sasl.mechanisms": "OAUTHBEARER",
+    "sasl.oauthbearer.method": "oidc",
+    "sasl.oauthbearer.client.id": "writebehind",
+    "sasl.oauthbearer.client.secret": "s3cret",
+    "sasl.oauthbearer.token.endpoint.url": "https://127.0.0.1:1/token",
+}
 DATABASE = "postgresql://u:s3cret@db/x?sslmode=verify-full&sslrootcert=system"
 CACHE = "rediss://u:s3cret@cache:6380/0"
 
@@ -31,6 +43,13 @@ def loaded(kafka: dict[str, str], database: str, cache: str, **rest: Any) -> Any
 
 def test_encrypted_and_verified_connections_are_what_production_takes() -> None:
     assert loaded(KAFKA, DATABASE, CACHE, profile="production").profile == "production"
+
+
+def test_tokens_of_an_identity_provider_are_what_production_takes_and_every_client_too() -> None:
+    settings = loaded(OIDC, DATABASE, CACHE, profile="production")
+    Outbox(settings, deliver=lambda _writes: None).close(0)
+    Consumer(consumer_config(settings)).close()
+    AdminClient(kafka_client_config(settings))
 
 
 def test_production_tells_all_that_it_refuses_at_once_and_no_secret() -> None:
@@ -55,6 +74,8 @@ def test_other_profiles_take_everything() -> None:
         ({"security.protocol": "sasl_plaintext"}, DATABASE, CACHE, "not encrypted"),
         ({**KAFKA, "enable.ssl.certificate.verification": "False"}, DATABASE, CACHE, "not verified"),
         ({**KAFKA, "ssl.endpoint.identification.algorithm": "none"}, DATABASE, CACHE, "any certificate passes"),
+        ({**KAFKA, **OIDC, "sasl.oauthbearer.token.endpoint.url": "http://idp/token"}, DATABASE, CACHE, "unencrypted"),
+        ({**KAFKA, "enable.sasl.oauthbearer.unsecure.jwt": "true"}, DATABASE, CACHE, "no signature"),
         (KAFKA, "postgresql://db/x?sslmode=require", CACHE, "any server passes (sslmode=require)"),
         (KAFKA, "postgresql://db/x?sslmode=verify-ca", CACHE, "any server passes (sslmode=verify-ca)"),
         (KAFKA, "host=db dbname=x", CACHE, "may not be encrypted (sslmode=prefer)"),

@@ -42,8 +42,9 @@ class InvalidWrite(WritebehindError, ValueError):
 
 
 class Refused(WritebehindError):
-    """The database does not allow the write of a cache-aside or write-through entity; nothing was written anywhere.
+    """The database does not allow the write; nothing was written anywhere.
 
+    Only of what is written at once: cache-aside and write-through entities, and `on_broker_down="through"`.
     `sqlstate` and `constraint` say which rule was broken, as far as the database tells (never the row's values).
     """
 

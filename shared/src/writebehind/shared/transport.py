@@ -47,6 +47,12 @@ def _kafka(options: Mapping[str, str]) -> Iterator[Weakness]:
     if options.get("ssl.endpoint.identification.algorithm", "https").strip().lower() != "https":
         do = "leave ssl.endpoint.identification.algorithm out"
         yield Weakness("kafka", name, "any certificate passes for the broker's", do)
+    if options.get("enable.sasl.oauthbearer.unsecure.jwt", "false").strip().lower() not in _OFF:
+        do = "leave enable.sasl.oauthbearer.unsecure.jwt out, and set sasl.oauthbearer.method to oidc"
+        yield Weakness("kafka", name, "the tokens that tell the broker who we are carry no signature", do)
+    if options.get("sasl.oauthbearer.token.endpoint.url", "https:").strip().lower().startswith("http:"):
+        do = "let sasl.oauthbearer.token.endpoint.url begin with https://"
+        yield Weakness("kafka", name, "the client's secret goes to the token endpoint unencrypted", do)
 
 
 def _database(url: str, environment: Mapping[str, str]) -> Iterator[Weakness]:

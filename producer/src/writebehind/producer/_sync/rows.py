@@ -20,6 +20,7 @@ from writebehind.shared.record import KEYS
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import ROW_MISSING, Statements
 
+from ..database_errors import translated
 from ..write import Write
 from .lent import Lent, Pool, Watched
 
@@ -79,7 +80,10 @@ class Rows:
             ) from error
 
     def write_through(self, declaration: Declaration, writes: Sequence[Write], timeout_s: float) -> Folded:
-        """Write rows now, guarded by their versions, as the flusher would. Raises NotApplied, RowMissing or Unknown."""
+        """Write rows now, guarded by their versions, as the flusher would.
+
+        Raises Refused, RowMissing, NotApplied, ConfigurationError or Unknown.
+        """
         statements = self._statements_of(declaration, timeout_s)
         rows = [_row(write) for write in writes]
         committing = False
@@ -93,15 +97,12 @@ class Rows:
                 if cursor.statusmessage != "COMMIT":
                     raise NotApplied(f"{declaration.name}: the database rolled the write back")
         except (psycopg.Error, PoolTimeout, OSError) as error:
-            if committing:
-                raise Unknown(f"{declaration.name}: the database did not answer COMMIT", writes[0].version) from error
-            state = getattr(error, "sqlstate", None) or type(error).__name__
+            state = getattr(error, "sqlstate", None)
             if state == ROW_MISSING:
                 what = f"{declaration.name}: there is no row of this key, and on_missing='dead_letter' makes none"
                 raise RowMissing(what, state) from error
-            raise NotApplied(
-                f"{declaration.name}: the broker is down, and the database refused the write as well ({state})"
-            ) from error
+            failure = translated(declaration, error, sent=committing)
+            raise Unknown(str(failure), writes[0].version) if isinstance(failure, Unknown) else failure from error
         return folded
 
     def close(self) -> None:
@@ -153,11 +154,10 @@ class Rows:
     def pool(self) -> Pool:
         """The pool, opened when it is first asked for. Its connections commit each statement."""
         if self._pool is None:
-            timeout_ms = int(self._settings.statement_timeout_s * 1000)
             pool: Pool = ConnectionPool(
                 self._settings.url.get_secret_value(),
                 kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "writebehind-producer"},
-                configure=_configure(timeout_ms),
+                configure=_configure(self._settings),
                 min_size=0,
                 max_size=self._settings.pool_max,
                 open=False,
@@ -168,10 +168,13 @@ class Rows:
         return self._pool
 
 
-def _configure(timeout_ms: int) -> Any:
+def _configure(settings: DatabaseSettings) -> Any:
+    limits = [f"{int(limit_s * 1000)}ms" for limit_s in (settings.statement_timeout_s, settings.lock_timeout_s)]
+    text = "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
+
     def configure(connection: psycopg.Connection[Any]) -> None:
         utc.register(connection)
-        connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{timeout_ms}ms",))
+        connection.execute(text, limits)
 
     return configure
 

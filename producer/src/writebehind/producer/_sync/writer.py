@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from writebehind.shared.errors import DatabaseDown, InvalidWrite, NotApplied, RowMissing, Shed, Unknown
+from writebehind.shared.errors import DatabaseDown, InvalidWrite, NotApplied, Shed, WritebehindError
 from writebehind.shared.scripts import Applied, NeedsBase, read_flags, read_write
 from writebehind.shared.settings import Settings
 from writebehind.shared.version import VersionClock
@@ -283,7 +283,7 @@ class Writer:
             write.partition = STRAIGHT_TO_DATABASE
         try:
             folded = self._rows.write_through(declaration, writes, timeout_s)
-        except (NotApplied, RowMissing, Unknown) as error:
+        except WritebehindError as error:
             for write in writes:
                 write.failure = error
                 write.group.one_done()

@@ -73,6 +73,11 @@ def test_invalidations_have_rights_only_where_somebody_invalidates() -> None:
     assert not [name for name in names if "invalidations" in name]
     for role in (Role.PRODUCER, Role.FLUSHER):
         assert "writebehind.invalidations" in {a.name for a in kafka.acls(role, Registry([Odd, Aside]), settings)}
+    whereis = {
+        kafka.Acl("topic", "writebehind.invalidations", ("Read",)),
+        kafka.Acl("group", "writebehind-", ("Describe",), True),
+    }
+    assert whereis <= set(kafka.acls(Role.AUDITOR, Registry([Aside]), settings))
 
 
 def test_what_is_printed_for_a_shell_is_one_command_each() -> None:

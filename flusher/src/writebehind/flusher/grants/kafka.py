@@ -58,9 +58,10 @@ def acls(role: Role, registry: Registry, settings: Settings) -> list[Acl]:
             return [*read, *_each("group", groups, "Read"), *_each("topic", letters, "Write", "DescribeConfigs")]
         case Role.AUDITOR:
             # Its consumers join no group, but ask where theirs would be.
-            asks = [Acl("group", "writebehind-", ("Describe",), prefixed=True)] if topics else []
+            asks = [Acl("group", "writebehind-", ("Describe",), prefixed=True)]
             asks += _each("group", [f"{group}-invalidations"] * bool(invalidations), "Describe")
-            return [*_each("topic", (*topics, *letters), "Read"), *_each("topic", invalidations, "Describe"), *asks]
+            # `whereis` tells which invalidations of a key wait.
+            return [*_each("topic", (*topics, *letters, *invalidations), "Read"), *asks]
 
 
 def _each(kind: Kind, names: Iterable[str], *operations: Operation) -> list[Acl]:

@@ -52,7 +52,7 @@ def main() -> int:
         servers = stack.enter_context(Stack())
         corner = stack.enter_context(isolated(servers.env(), label="bench_audit"))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        w = stack.enter_context(world(corner, folder, Counter))
+        w = stack.enter_context(world(corner, folder, Counter, plain=True))
         say(f"filling {args.keys:,} rows and entries")
         in_sync(w, FIRST_KEY, args.keys)
         w.execute("VACUUM ANALYZE counters")

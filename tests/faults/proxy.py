@@ -41,10 +41,13 @@ class Trap:
 
 
 class Proxy:
-    """Passes connections to `port` on from a port of its own, until it is closed. `wire` reads the protocol."""
+    """Passes connections to `port` on from a port of its own, until it is closed. `wire` reads the protocol.
 
-    def __init__(self, port: int, wire: Callable[[], Wire] = Plain) -> None:
-        self._target = ("127.0.0.1", port)
+    `source` is the address that the server sees.
+    """
+
+    def __init__(self, port: int, wire: Callable[[], Wire] = Plain, *, source: str = "127.0.0.1") -> None:
+        self._target, self._source = ("127.0.0.1", port), (source, 0)
         self._wire = wire
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -107,7 +110,7 @@ class Proxy:
                 reset(client)
                 continue
             try:
-                server = socket.create_connection(self._target, timeout=10)
+                server = socket.create_connection(self._target, 10, self._source)
             except OSError:
                 reset(client)
                 continue

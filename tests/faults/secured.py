@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import redis
-
 from tests.faults.proxy import Proxy
-from tests.integration.roles_world import give, let_log_in, login, sasl_listeners
+from tests.integration.logins import let_log_in, login, sasl_listeners
+from tests.integration.rights import give, printed
 from tests.integration.secured import Certificates, terminated
 from writebehind.embedded import Stack
 from writebehind.embedded.isolation import ExistingServers
@@ -67,9 +66,7 @@ class Secured:
         """Rights and passwords, once there are tables and topics."""
         let_log_in(stack.bootstrap_servers, ROLES)
         servers = ExistingServers(stack.bootstrap_servers, stack.database_url, stack.cache_url)
-        give(servers, env, "public", ROLES)
-        with redis.Redis.from_url(stack.cache_url) as cache:
-            cache.acl_save()
+        give(servers, printed(env, "public", ROLES))
 
     def login(self, role: str, stack: Stack, broker_port: int) -> dict[str, str]:
         """A role's settings, but for the ports of database and cache."""

@@ -14,14 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
-
-import pytest
 
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_process import ROOT, TIMEOUT_S
 from tests.integration.flusher_producer import client
 from tests.integration.flusher_world import World
+from tests.integration.guarded import OPERATOR, settings_of
 from tests.zygote import Popen
 from writebehind.flusher.audit.options import Options
 from writebehind.flusher.audit.run import Result, audit
@@ -30,17 +28,15 @@ from writebehind.shared import bookkeeping
 from writebehind.shared.bookkeeping import FIELD
 from writebehind.shared.entity import Entity
 from writebehind.shared.registry import Registry
-from writebehind.shared.settings import Settings, load_settings
 
 LIVE_KEYS = 300  # written all the time; 50 more get records that no entry was made with
 QUICK = Patience(confirm_s=1.0, delivery_s=5.0, wait_s=30.0)
 OLD, NEW = 1_700_000_000_000_001, 1_700_000_000_000_009
 
 
-def as_user(url: str, name: str) -> str:
-    """A database's URL for another role."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{name}@{parts.hostname}:{parts.port}"))
+def role_of(arguments: Sequence[str]) -> str:
+    """Who runs a command: no role may repair."""
+    return OPERATOR if "--apply" in arguments else "auditor"
 
 
 @dataclass
@@ -76,7 +72,7 @@ def _start(
     named = [part for cls in w.entities for part in ("--entities", f"{cls.__module__}:{cls.__name__}")]
     return popen(
         [sys.executable, "-m", "writebehind.flusher", *arguments, *named],
-        env={**kept, **w.env, **env},
+        env={**kept, **w.env_of(role_of(arguments), **env)},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -119,17 +115,9 @@ def plant(
         w.cache.pexpire(name, 3_600_000)
 
 
-def settings_of(w: World, **env: str) -> Settings:
-    """The world's settings, for what runs in this process."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in {**w.env, **env}.items():
-            patched.setenv(name, value)
-        return load_settings()
-
-
 def audited(w: World, *names: str, patience: Patience = QUICK, **options: Any) -> Result:
     """One run in this process, as fast as it goes."""
-    settings, registry = settings_of(w), Registry(w.entities)
+    settings, registry = settings_of(w.env_of(OPERATOR if options.get("apply") else "auditor")), Registry(w.entities)
     entities = names or tuple(declaration.name for declaration in registry)
     given = Options(entities, keys_per_s=0, patience=patience, **options)
     with audit(settings, registry, given) as job:

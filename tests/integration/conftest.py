@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from writebehind.embedded import Stack
+from tests.integration.guarded import Corner, Guarded, guarded
 
 
 @pytest.fixture(scope="session")
-def breakable_stack() -> Iterator[Stack]:
+def breakable_stack() -> Iterator[Guarded]:
     """Servers that a test may stop, kill and freeze, as long as it leaves them running."""
-    with Stack(fsync=False) as stack:
+    with guarded() as stack:
         yield stack
+
+
+@pytest.fixture
+def writebehind_isolated(writebehind_stack: Guarded) -> Iterator[Corner]:
+    """A corner of the servers to which the product's parts come as their roles."""
+    with writebehind_stack.corner() as corner:
+        yield corner

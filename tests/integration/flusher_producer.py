@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_world import World
-from writebehind.producer import Client, load_settings
+from tests.integration.guarded import settings_of
+from writebehind.producer import Client
 from writebehind.shared import bookkeeping
 from writebehind.shared.entity import Entity
 
@@ -20,11 +19,7 @@ PATIENT = {"timeout_s": 5.0, "connect_timeout_s": 5.0}  # a busy machine is not 
 @contextmanager
 def client(w: World) -> Iterator[Client]:
     """A producer on the world's servers."""
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in w.env.items():
-            patched.setenv(name, value)
-        settings = load_settings(cache=PATIENT)
-    with Client.open(settings) as opened:
+    with Client.open(settings_of(w.env_of("producer"), cache=PATIENT)) as opened:
         yield opened
 
 

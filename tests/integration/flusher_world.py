@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
-import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,16 +19,22 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
+from tests.faults.proxy import Proxy
+from tests.faults.wire import Plain, Wire
 from tests.integration.flusher_entities import DDL
 from tests.integration.flusher_process import TIMEOUT_S, Flusher, run_command, wait_until
 from tests.integration.flusher_tally import Tally
+from tests.integration.guarded import Corner
+from tests.integration.secured import PROXIES
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.entity import Entity
 from writebehind.shared.record import Codec
+from writebehind.shared.registry import Registry
 
 FIRST_VERSION = 1_700_000_000_000_000
+KAFKA_OPTIONS = "WRITEBEHIND_KAFKA__OPTIONS"
 SETTINGS = {
     "WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6",  # the least a broker allows
     "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "0.3",
@@ -36,7 +42,11 @@ SETTINGS = {
 
 
 class World:
-    """Made by `world`. `tally` knows what the tables must hold when all records are flushed."""
+    """Made by `world`. `tally` knows what the tables must hold when all records are flushed.
+
+    `env` is the operator's; a part of the product comes with `env_of` its role. `corner` is plain where the world is
+    that of a benchmark, and then every role is the operator.
+    """
 
     def __init__(self, corner: Isolation, folder: Path, entities: Sequence[type[Entity]], partitions: int) -> None:
         self.corner = corner
@@ -45,6 +55,7 @@ class World:
         self.env = {**corner.env, **SETTINGS, "WRITEBEHIND_KAFKA__PARTITIONS": str(partitions)}
         self.tally = Tally()
         self.flushers: list[Flusher] = []
+        self.registry = Registry(entities)
         self._versions = itertools.count(FIRST_VERSION)
         self._codecs = {cls: Codec(declaration_of(cls)) for cls in entities}
         self.producer = Producer(
@@ -55,17 +66,50 @@ class World:
         self.cache = redis.Redis.from_url(corner.cache_url, decode_responses=True)
 
     def migrate(self) -> None:
-        """Create the tables, the bookkeeping and the topics."""
+        """Create the tables, the bookkeeping and the topics, each as who does it, and give the roles their rights."""
         for statement in dict.fromkeys(DDL[cls] for cls in self.entities):
             self.execute(statement)
-        run_command(self.env, "migrate", *[part for path in self._paths for part in ("--entities", path)])
+        self.give("migrator")
+        named = [part for path in self._paths for part in ("--entities", path)]
+        run_command(self.env_of("migrator"), "migrate", *named)
+        self.give("producer", "flusher", "auditor")
+
+    def give(self, *roles: str, **env: str) -> None:
+        """Give roles the rights that they need for the tables and topics there are, with such settings."""
+        if isinstance(self.corner, Corner):
+            self.corner.give(self.registry, {**self.env, **env}, *roles)
+
+    def env_of(self, role: str, **env: str) -> dict[str, str]:
+        """A role's settings; `env` overrides them."""
+        return {**self.env, **(self.corner.env_of(role) if isinstance(self.corner, Corner) else {}), **env}
+
+    def kafka_options(self, **options: str) -> dict[str, str]:
+        """The setting of a flusher's librdkafka options, these beside those of its login; `_` stands for a dot."""
+        login = json.loads(self.env_of("flusher")[KAFKA_OPTIONS])
+        return {KAFKA_OPTIONS: json.dumps(login | {name.replace("_", "."): value for name, value in options.items()})}
+
+    def through(self, **proxies: Proxy) -> dict[str, str]:
+        """The settings with which a flusher comes to `database` or `cache` by way of a proxy."""
+        assert isinstance(self.corner, Corner)
+        env = self.corner.env_of("flusher", **{name: proxy.port for name, proxy in proxies.items()})
+        return {setting: env[setting] for setting in [f"WRITEBEHIND_{name.upper()}__URL" for name in proxies]}
 
     def flusher(self, *arguments: str, **env: str) -> Flusher:
         """Start a flusher of all entities; `env` overrides settings. It is ended with the test."""
         log_path = self.folder / f"{self.corner.schema}-{len(self.flushers)}.log"
-        flusher = Flusher({**self.env, **env}, self._paths, log_path, arguments)
+        if "WRITEBEHIND_FLUSHER__GROUP" in env:
+            self.give("flusher", **env)
+        flusher = Flusher(self.env_of("flusher", **env), self._paths, log_path, arguments)
         self.flushers.append(flusher)
         return flusher
+
+    def database_proxy(self, wire: Callable[[], Wire] = Plain) -> Proxy:
+        """A proxy in front of the database."""
+        return Proxy(self.database_port, wire, source=PROXIES)
+
+    def cache_proxy(self, wire: Callable[[], Wire] = Plain) -> Proxy:
+        """A proxy in front of the cache."""
+        return Proxy(_port(self.corner.cache_url), wire)
 
     def put(
         self,
@@ -206,17 +250,19 @@ class World:
         return _port(self.corner.database_url)
 
     @property
-    def cache_port(self) -> int:
-        return _port(self.corner.cache_url)
-
-    @property
     def _paths(self) -> list[str]:
         return [f"{cls.__module__}:{cls.__name__}" for cls in self.entities]
 
 
 @contextmanager
-def world(corner: Isolation, folder: Path, *entities: type[Entity], partitions: int = 2) -> Iterator[World]:
-    """A world with its tables and topics; its flushers are ended at the end, whatever happened."""
+def world(
+    corner: Isolation, folder: Path, *entities: type[Entity], partitions: int = 2, plain: bool = False
+) -> Iterator[World]:
+    """A world with its tables and topics; its flushers are ended at the end, whatever happened.
+
+    plain: on servers that know no roles, for benchmarks.
+    """
+    assert isinstance(corner, Corner) is not plain
     with ExitStack() as stack:
         made = World(corner, folder, entities, partitions)
         stack.callback(made.cache.close)
@@ -244,11 +290,6 @@ def writing(w: World, cls: type[Entity]) -> Iterator[None]:
         finally:
             stop.set()
             writer.result(2 * TIMEOUT_S)
-
-
-def through(url: str, port: int) -> str:
-    """The same server behind a proxy."""
-    return re.sub(r":\d+/", f":{port}/", url, count=1)
 
 
 def _port(url: str) -> int:

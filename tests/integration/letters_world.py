@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.integration.flusher_process import ROOT, TIMEOUT_S
 from tests.integration.flusher_world import FIRST_VERSION, World, world
+from tests.integration.guarded import OPERATOR
 from tests.zygote import Popen
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared import naming
@@ -147,13 +148,14 @@ class Letters:
         return sum(found == state for found, _ in self.states().values())
 
     def start(self, *arguments: str, **env: str) -> Popen[str]:
-        """Start `writebehind letters …`."""
+        """Start `writebehind letters …`: who looks is an auditor, and no role may do more."""
+        role = "auditor" if arguments[0] in ("list", "show", "export") else OPERATOR
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
         named = [part for cls in self.world.entities for part in ("--entities", f"{cls.__module__}:{cls.__name__}")]
         self.world.send()
         return Popen(
             [sys.executable, "-m", "writebehind.flusher", "letters", *arguments, *named],
-            env={**kept, **self.world.env, **env},
+            env={**kept, **self.world.env_of(role, **env)},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,9 +13,10 @@ import psycopg
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
+from tests.integration.guarded import Corner, settings_of
 from writebehind.embedded import Isolation
 from writebehind.flusher.migrate import migrate
-from writebehind.producer import Entity, Int2, Key, Max, Min, Numeric, Settings, Sum, WriteBehind, load_settings
+from writebehind.producer import Entity, Int2, Key, Max, Min, Numeric, Settings, Sum, WriteBehind
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.record import Codec, Row
@@ -66,15 +67,31 @@ CREATE TABLE throughs (id bigint PRIMARY KEY, name text, count bigint NOT NULL D
 
 @dataclass(frozen=True)
 class World:
-    """A corner of running servers, with everything created."""
+    """A corner of running servers, with everything created.
+
+    `settings` are a service's, which is a producer; `groups` are those of them that the test has chosen.
+    """
 
     settings: Settings
-    env: dict[str, str]
+    corner: Corner
+    groups: Mapping[str, Mapping[str, Any]]
+
+    def env_of(self, role: str, **env: str) -> dict[str, str]:
+        """A role's settings; `env` overrides them."""
+        return {**self.corner.env_of(role), **env}
+
+    def settings_of(self, role: str) -> Settings:
+        """A role's settings, for a part that runs in this process."""
+        return settings_of(self.corner.env_of(role), **self.groups)
 
     def execute(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.settings.database.url.get_secret_value(), autocommit=True) as connection:
+        with psycopg.connect(self.corner.database_url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def give(self, role: str, *entities: type[Entity]) -> None:
+        """Give a role its rights for these entities, whose tables and topics were not there before."""
+        self.corner.give(Registry(entities), {}, role)
 
     def topic(self, cls: type[Entity]) -> str:
         return naming.topic(self.settings.kafka.topic_prefix, declaration_of(cls).name)
@@ -84,7 +101,7 @@ class World:
         codec, topic = Codec(declaration_of(cls)), self.topic(cls)
         consumer = Consumer(
             {
-                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "bootstrap.servers": self.corner.bootstrap_servers,
                 "group.id": "look",
                 "enable.partition.eof": True,
             }
@@ -105,18 +122,18 @@ class World:
 
     def entry(self, cls: type[Entity], key_text: str) -> dict[str, str]:
         """The cache entry as it is."""
-        with redis.Redis.from_url(self.settings.cache.url.get_secret_value(), decode_responses=True) as client:
+        with redis.Redis.from_url(self.corner.cache_url, decode_responses=True) as client:
             key = naming.cache_key(self.settings.cache.prefix, declaration_of(cls).name, key_text)
             return {str(name): str(value) for name, value in client.hgetall(key).items()}
 
     def left_ms(self, cls: type[Entity], key_text: str) -> int:
         """How long the entry still lives."""
-        with redis.Redis.from_url(self.settings.cache.url.get_secret_value()) as client:
+        with redis.Redis.from_url(self.corner.cache_url) as client:
             return int(client.pttl(naming.cache_key(self.settings.cache.prefix, declaration_of(cls).name, key_text)))
 
     def calls(self) -> int:
         """Scripts run by the cache so far."""
-        with redis.Redis.from_url(self.settings.cache.url.get_secret_value()) as client:
+        with redis.Redis.from_url(self.corner.cache_url) as client:
             stats = client.info("commandstats")
             return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("evalsha", "eval"))
 
@@ -125,25 +142,22 @@ class World:
 def world(
     isolation: Isolation, entities: Sequence[type[Entity]] = ENTITIES, *, ddl: str = DDL, **settings: dict[str, Any]
 ) -> Iterator[World]:
-    """Create tables, bookkeeping and topics. `settings` are per group, such as producer={"timeout_s": 1}."""
+    """Create tables, bookkeeping and topics, and give each role its rights.
+
+    `settings` are per group, such as producer={"timeout_s": 1}.
+    """
+    assert isinstance(isolation, Corner)
     groups: dict[str, dict[str, Any]] = {
-        "kafka": {
-            "bootstrap_servers": isolation.bootstrap_servers,
-            "topic_prefix": isolation.topic_prefix,
-            "partitions": 2,
-        },
-        "database": {"url": isolation.database_url, "schema": isolation.bookkeeping_schema},
-        "cache": {
-            "url": isolation.cache_url,
-            "prefix": isolation.cache_prefix,
-            "timeout_s": 2.0,  # a busy machine is not a cache that is down
-            "connect_timeout_s": 2.0,
-        },
+        "kafka": {"partitions": 2},
+        "cache": {"timeout_s": 2.0, "connect_timeout_s": 2.0},  # a busy machine is not a cache that is down
     }
     for group, values in settings.items():
         groups[group] = {**groups.get(group, {}), **values}
-    made = World(load_settings(**groups), dict(isolation.env))
+    registry = Registry(entities)
+    made = World(settings_of(isolation.env_of("producer"), **groups), isolation, groups)
     for statement in ddl.split(";"):
         made.execute(statement)
-    assert migrate(made.settings, Registry(entities)).problems == []
+    isolation.give(registry, {}, "migrator")
+    assert migrate(made.settings_of("migrator"), registry).problems == []
+    isolation.give(registry, {}, "producer", "flusher", "auditor")
     yield made

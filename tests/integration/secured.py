@@ -20,6 +20,7 @@ from writebehind.embedded.ports import LOOPBACK
 from writebehind.embedded.postgres import unprivileged_user
 
 CHUNK_BYTES = 1 << 16
+PROXIES = "127.0.0.2"  # where proxies of tests come from
 SSL_REQUEST, GSS_REQUEST = (struct.pack("!ii", 8, 80877103 + n) for n in range(2))
 
 
@@ -59,13 +60,18 @@ class Certificates:
         }
 
     def postgres(self, folder: Path, *, ended_before: bool = False) -> dict[str, str]:
-        """The server's options: users other than its own come over TLS and with a password.
+        """The server's options: roles of ours come over TLS and with a password, and everybody else is the test.
 
-        ended_before: their TLS may end at a port in front of it.
+        From `PROXIES` their TLS may have ended at a port in front of the server. ended_before: from everywhere.
         """
         rules = folder / "pg_hba.conf"
         kind = "host" if ended_before else "hostssl"
-        rules.write_text(f"host all postgres {LOOPBACK}/32 trust\n{kind} all all {LOOPBACK}/32 scram-sha-256\n")
+        rules.write_text(
+            f"{kind} all /^writebehind_ {LOOPBACK}/32 scram-sha-256\n"
+            f"host all /^writebehind_ {PROXIES}/32 scram-sha-256\n"
+            "host all /^writebehind_ all reject\n"
+            f"host all all {LOOPBACK}/8 trust\n"
+        )
         rules.chmod(0o644)
         return {
             "ssl": "on",

@@ -16,6 +16,7 @@ import redis
 
 from tests.integration.direct_world import MODULE, Aside, Page, Through, direct_world
 from tests.integration.flusher_process import TIMEOUT_S, Flusher, run_command, wait_until
+from tests.integration.guarded import OPERATOR
 from tests.integration.producer_world import World
 from writebehind.embedded import Isolation
 from writebehind.flusher.audit.options import Options, Repair
@@ -40,7 +41,8 @@ def here(writebehind_isolated: Isolation) -> Iterator[World]:
 def audited(here: World, *, wait_s: float = 30.0, **options: Any) -> Result:
     registry = Registry(ENTITIES)
     given = Options(tuple(d.name for d in registry), keys_per_s=0, patience=Patience(1.0, 2.0, wait_s), **options)
-    with audit(here.settings, registry, given) as job:
+    role = OPERATOR if options.get("apply") else "auditor"
+    with audit(here.settings_of(role), registry, given) as job:
         return job.run(threading.Event(), lambda *_: None, resume=False)
 
 
@@ -88,7 +90,7 @@ def plant(here: World) -> dict[tuple[str, str], str]:
         here.execute(f"UPDATE {table} SET name = 'by hand' WHERE id = 1")
         here.execute(f"DELETE FROM {table} WHERE id = 2")
     here.execute("UPDATE throughs_direct SET name = 'newer', version = version + 1 WHERE id = 3")
-    with redis.Redis.from_url(here.settings.cache.url.get_secret_value()) as cache:
+    with redis.Redis.from_url(here.corner.cache_url) as cache:
         cache.hset(naming.cache_key(here.settings.cache.prefix, "aside", "3"), "name", "flipped")
     return {
         ("aside", "1"): "differs",
@@ -126,7 +128,7 @@ def write_of_somebody(here: World, key: str, until_us: int = 2**52) -> None:
 
 def whereis(here: World, *arguments: str, code: int = 0) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(
-        run_command(here.env, "whereis", *arguments, "--json", "--entities", MODULE, code=code)
+        run_command(here.env_of("auditor"), "whereis", *arguments, "--json", "--entities", MODULE, code=code)
     )
     return told
 
@@ -146,7 +148,7 @@ def test_what_waits_in_kafka_is_pending_until_a_flusher_has_carried_it_out(here:
     assert (told["verdict"], told["differing"], len(told["kafka"]["records"])) == ("pending", ["name"], 1)
     assert whereis(here, "through", "1")["conclusion"] == "not cached: readers get the row"
     assert whereis(here, "page", "a|c")["conclusion"] == "not cached: there is no row either"
-    flusher = Flusher(here.env, [MODULE], tmp_path / "log")
+    flusher = Flusher(here.env_of("flusher"), [MODULE], tmp_path / "log")
     try:
         wait_until(lambda: here.entry(Aside, "1") == {}, "the invalidation")
         with Client.open(here.settings) as client:

@@ -11,8 +11,8 @@ from tests.integration.audit_world import findings, run, start
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_process import TIMEOUT_S
 from tests.integration.flusher_world import World, world, writing
+from tests.integration.guarded import Guarded
 from writebehind.embedded import Stack
-from writebehind.embedded.isolation import isolated
 
 SLOW = ("--keys-per-second", "1000", "--confirm", "1", "--json")
 
@@ -22,8 +22,8 @@ def compared(w: World) -> int:
     return int(rows[0][0])
 
 
-def test_restarts_and_a_flushall_during_a_run_are_no_drift(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+def test_restarts_and_a_flushall_during_a_run_are_no_drift(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
         in_sync(w, 1_000, 4_000)
         w.flusher()
         with writing(w, Counter), start(w, "audit", *SLOW) as process:
@@ -45,8 +45,8 @@ def test_restarts_and_a_flushall_during_a_run_are_no_drift(breakable_stack: Stac
         assert findings(w, 1) == {}
 
 
-def test_a_replica_is_refused(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+def test_a_replica_is_refused(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
         in_sync(w, 1, 10)
         w.execute("UPDATE counters SET hits = 6 WHERE id = 3")
         with standby(breakable_stack):

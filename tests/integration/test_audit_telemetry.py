@@ -13,10 +13,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tests.integration.audit_drift import in_sync, plant_all
-from tests.integration.audit_world import QUICK, run, settings_of, start
+from tests.integration.audit_world import QUICK, run, start
 from tests.integration.flusher_entities import Counter
 from tests.integration.flusher_process import TIMEOUT_S
 from tests.integration.flusher_world import World, world
+from tests.integration.guarded import OPERATOR, settings_of
 from tests.integration.letters_world import letters
 from tests.integration.telemetry_collector import collector
 from writebehind.embedded.isolation import Isolation
@@ -62,8 +63,9 @@ def test_every_series_says_what_the_report_says_and_its_attributes_are_bounded(
 
 
 def measured(w: World, measures: Measures, **options: Any) -> Result:
+    env = w.env_of(OPERATOR if options.get("apply") else "auditor")
     with audit(
-        settings_of(w), Registry(w.entities), Options(("counter",), (), 1, 0, False, QUICK, **options), measures
+        settings_of(env), Registry(w.entities), Options(("counter",), (), 1, 0, False, QUICK, **options), measures
     ) as job:
         return job.run(threading.Event(), lambda *_: None, resume=False)
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from pydantic import SecretStr
 
 from tests.integration.direct_world import MODULE, Page, direct_world
 from tests.integration.flusher_process import Flusher, wait_until
+from tests.integration.guarded import Guarded
 from tests.integration.producer_world import World
-from writebehind.embedded import Isolation, Stack
-from writebehind.embedded.isolation import isolated
+from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, InvalidWrite, NotApplied, cached
 
 TIMEOUT_S = 60.0
@@ -112,7 +112,7 @@ async def leaders(client: AsyncClient, sites: tuple[str, ...], *, limit: int = 1
 
 def kept(here: World, pattern: str = "@*") -> list[tuple[dict[Any, Any], int]]:
     """The entries of functions, each with the milliseconds it has to live."""
-    with redis.Redis.from_url(here.settings.cache.url.get_secret_value(), decode_responses=True) as client:
+    with redis.Redis.from_url(here.corner.cache_url, decode_responses=True) as client:
         keys = sorted(client.scan_iter(f"{here.settings.cache.prefix}:{{{pattern}"))
         return [(dict(client.hgetall(key)), int(client.pttl(key))) for key in keys]
 
@@ -231,7 +231,7 @@ async def test_a_cancelled_load_lets_the_next_one_load(here: World, source: Sour
 async def test_what_an_older_release_kept_or_what_is_too_large_is_loaded(here: World, source: Source) -> None:
     async with AsyncClient.open(here.settings) as client:
         await told(client, 1)
-        with redis.Redis.from_url(here.settings.cache.url.get_secret_value()) as raw:
+        with redis.Redis.from_url(here.corner.cache_url) as raw:
             [key] = raw.scan_iter(f"{here.settings.cache.prefix}:{{@*")
             raw.hset(key, "v", json.dumps({"another": "type"}))
         assert await told(client, 1) == "old"
@@ -277,8 +277,8 @@ async def test_a_hot_result_is_loaded_before_it_expires_and_outlives_a_failure_t
 
 def dead(here: World) -> World:
     """The same servers, and a cache for which nobody listens."""
-    cache = here.settings.cache.model_copy(update={"url": SecretStr("redis://127.0.0.1:1/0")})
-    return World(here.settings.model_copy(update={"cache": cache}), here.env)
+    cache = here.settings.cache.model_copy(update={"url": SecretStr("rediss://127.0.0.1:1/0")})
+    return replace(here, settings=here.settings.model_copy(update={"cache": cache}))
 
 
 async def test_without_a_cache_few_load_at_once_and_those_who_ask_the_same_share(here: World, source: Source) -> None:
@@ -305,10 +305,10 @@ def test_without_a_cache_few_threads_load_at_once(here: World, source: Source) -
 
 
 def test_while_the_cache_is_down_the_flusher_carries_the_invalidation_out(
-    breakable_stack: Stack, tmp_path: Path, source: Source
+    breakable_stack: Guarded, tmp_path: Path, source: Source
 ) -> None:
     with (
-        isolated(breakable_stack.env()) as corner,
+        breakable_stack.corner() as corner,
         direct_world(corner, cache={"budget_s": 0.3}) as here,
         Client.open(here.settings) as client,
     ):
@@ -320,7 +320,7 @@ def test_while_the_cache_is_down_the_flusher_carries_the_invalidation_out(
         finally:
             breakable_stack.valkey.resume()
         assert len(kept(here)) == 1
-        flusher = Flusher(here.env, [MODULE], tmp_path / "log")
+        flusher = Flusher(here.env_of("flusher"), [MODULE], tmp_path / "log")
         try:
             wait_until(lambda: kept(here) == [], "the flusher to carry it out")
         finally:
@@ -328,9 +328,9 @@ def test_while_the_cache_is_down_the_flusher_carries_the_invalidation_out(
         assert told_threads(client, 1) == "new"
 
 
-async def test_an_invalidation_that_nobody_takes_is_an_error(breakable_stack: Stack) -> None:
+async def test_an_invalidation_that_nobody_takes_is_an_error(breakable_stack: Guarded) -> None:
     short: dict[str, Any] = {"timeout_s": 1.0, "close_timeout_s": 0.5}
-    with isolated(breakable_stack.env()) as corner, direct_world(corner, producer=short) as here:
+    with breakable_stack.corner() as corner, direct_world(corner, producer=short) as here:
         client = await AsyncClient.open(dead(here).settings).start()
         breakable_stack.kafka.pause()
         try:

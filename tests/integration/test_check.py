@@ -15,7 +15,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from tests.integration.roles_world import MODULES, SECRET, Roles, execute, guarded, roles
+from tests.integration.guarded import Guarded
+from tests.integration.logins import SECRET
+from tests.integration.roles_world import MODULES, Roles, execute, roles
 from writebehind.flusher.check.command import check
 from writebehind.flusher.check.finding import Finding, Severity
 from writebehind.flusher.grants.roles import Role
@@ -26,8 +28,8 @@ REGISTRY = load(MODULES)
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[Roles]:
-    with guarded() as servers, roles(servers) as made:
+def world(writebehind_stack: Guarded) -> Iterator[Roles]:
+    with roles(writebehind_stack) as made:
         yield made
 
 

@@ -206,6 +206,9 @@ async def test_a_table_that_is_not_as_declared_is_refused_at_the_first_write(her
 
 async def test_a_herd_of_readers_of_one_cold_key_causes_one_select(here: World) -> None:
     here.execute("INSERT INTO cold_rows VALUES (1, 'Ada')")
+    here.execute(
+        "GRANT SELECT ON colds TO writebehind_producer; GRANT USAGE ON SEQUENCE selects TO writebehind_producer"
+    )
     async with AsyncClient.open(here.settings) as one, AsyncClient.open(here.settings) as two:
         found = await asyncio.gather(*[(one if n % 2 else two).get(Cold, 1) for n in range(200)])
     assert {row.name for row in found if row is not None} == {"Ada"}

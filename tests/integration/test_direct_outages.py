@@ -14,9 +14,8 @@ import redis
 
 from tests.integration.direct_gates import STEPS, at
 from tests.integration.direct_world import Aside, Strict, Through, direct_world
+from tests.integration.guarded import Guarded, guarded
 from tests.integration.producer_world import World
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import isolated
 from writebehind.flusher.invalidations import Invalidations
 from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Unknown, WritebehindError
 from writebehind.producer._async import direct_cache
@@ -28,21 +27,21 @@ CACHE_FAULTS = ("killed", "black-holed", "emptied", "full")
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with Stack(fsync=False, appendonly=True) as running:  # a cache that comes back with what it had
+def stack() -> Iterator[Guarded]:
+    with guarded(appendonly=True) as running:  # a cache that comes back with what it had
         yield running
 
 
 @contextmanager
-def corner(stack: Stack, **settings: Any) -> Iterator[World]:
-    with isolated(stack.env()) as isolation, direct_world(isolation, **settings) as made:
+def corner(stack: Guarded, **settings: Any) -> Iterator[World]:
+    with stack.corner() as isolation, direct_world(isolation, **settings) as made:
         yield made
 
 
 @contextmanager
 def flusher(here: World) -> Iterator[None]:
     """The flusher's part that carries invalidations out; test_invalidations.py runs all of it."""
-    running = Invalidations(here.settings)
+    running = Invalidations(here.settings_of("flusher"))
     running.start()
     try:
         yield
@@ -51,7 +50,7 @@ def flusher(here: World) -> Iterator[None]:
     assert running.failure is None
 
 
-def break_cache(stack: Stack, fault: str) -> None:
+def break_cache(stack: Guarded, fault: str) -> None:
     match fault:
         case "killed":
             stack.valkey.kill()
@@ -65,7 +64,7 @@ def break_cache(stack: Stack, fault: str) -> None:
                 client.config_set("maxmemory", 1)
 
 
-def mend_cache(stack: Stack, fault: str) -> None:
+def mend_cache(stack: Guarded, fault: str) -> None:
     match fault:
         case "killed":
             stack.valkey.start()
@@ -103,7 +102,7 @@ async def eventually(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
 @pytest.mark.parametrize("fault", CACHE_FAULTS)
 @pytest.mark.parametrize("step", STEPS[:3])
 async def test_a_write_succeeds_without_the_cache_and_the_old_value_leaves_it(
-    stack: Stack, cls: type[Aside | Through], fault: str, step: str
+    stack: Guarded, cls: type[Aside | Through], fault: str, step: str
 ) -> None:
     with corner(stack, cache={"budget_s": 0.5, "breaker_open_s": 0.2}) as here:
         async with AsyncClient.open(here.settings) as client, patient(here) as other:
@@ -129,7 +128,7 @@ async def test_a_write_succeeds_without_the_cache_and_the_old_value_leaves_it(
 @BOTH
 @pytest.mark.parametrize("idle", [False, True], ids=["reading", "idle"])
 async def test_a_reader_who_finds_the_cache_back_before_a_writer_does_is_not_told_old_values(
-    stack: Stack, cls: type[Aside | Through], idle: bool, monkeypatch: pytest.MonkeyPatch
+    stack: Guarded, cls: type[Aside | Through], idle: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writer's breaker is open for a while yet: it goes around the cache, and no flusher tells the cache of it."""
     monkeypatch.setattr(direct_cache, "CATCH_UP_S", 8.0)
@@ -166,7 +165,7 @@ async def looked_up(client: AsyncClient, here: World, cls: type[Aside | Through]
 
 
 @BOTH
-async def test_a_sick_cache_costs_one_budget_per_breaker_window(stack: Stack, cls: type[Aside | Through]) -> None:
+async def test_a_sick_cache_costs_one_budget_per_breaker_window(stack: Guarded, cls: type[Aside | Through]) -> None:
     with corner(stack, cache={"budget_s": 0.3, "breaker_open_s": 3600.0}) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.create(cls, 1, name="old")
@@ -189,7 +188,7 @@ async def test_a_sick_cache_costs_one_budget_per_breaker_window(stack: Stack, cl
             assert failures == 1
 
 
-async def test_an_entity_that_wants_to_fail_without_the_cache_does_and_writes_nothing(stack: Stack) -> None:
+async def test_an_entity_that_wants_to_fail_without_the_cache_does_and_writes_nothing(stack: Guarded) -> None:
     with corner(stack, cache={"budget_s": 0.3}) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.create(Strict, 1, name="old")
@@ -203,7 +202,7 @@ async def test_an_entity_that_wants_to_fail_without_the_cache_does_and_writes_no
 
 
 @BOTH
-async def test_without_cache_and_broker_nothing_is_written(stack: Stack, cls: type[Aside | Through]) -> None:
+async def test_without_cache_and_broker_nothing_is_written(stack: Guarded, cls: type[Aside | Through]) -> None:
     with corner(stack, cache={"budget_s": 0.3}) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.create(cls, 1, name="old")
@@ -221,7 +220,7 @@ async def test_without_cache_and_broker_nothing_is_written(stack: Stack, cls: ty
 
 @BOTH
 async def test_a_writer_killed_while_the_cache_is_away_is_covered_by_its_record(
-    stack: Stack, cls: type[Aside | Through]
+    stack: Guarded, cls: type[Aside | Through]
 ) -> None:
     """What dies between the row and the second record is told here by a client that never gets there."""
     with corner(stack, cache={"budget_s": 0.3}) as here:
@@ -250,7 +249,7 @@ async def test_a_writer_killed_while_the_cache_is_away_is_covered_by_its_record(
 
 @BOTH
 async def test_without_the_database_what_is_cached_is_served_and_nothing_else_pretended(
-    stack: Stack, cls: type[Aside | Through]
+    stack: Guarded, cls: type[Aside | Through]
 ) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:
@@ -283,14 +282,14 @@ async def quiet(client: AsyncClient, cls: type[Aside | Through]) -> str | None:
 @BOTH
 @pytest.mark.parametrize("step", ["before the row"])
 async def test_a_database_that_goes_under_a_write_leaves_no_entry(
-    stack: Stack, cls: type[Aside | Through], step: str
+    stack: Guarded, cls: type[Aside | Through], step: str
 ) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.create(cls, 1, name="old")
 
             async def cut() -> None:
-                url = here.settings.database.url.get_secret_value()
+                url = here.corner.database_url
                 async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
                     await connection.execute(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -306,7 +305,7 @@ async def test_a_database_that_goes_under_a_write_leaves_no_entry(
 
 
 @BOTH
-def test_the_synchronous_client_writes_without_the_cache_too(stack: Stack, cls: type[Aside | Through]) -> None:
+def test_the_synchronous_client_writes_without_the_cache_too(stack: Guarded, cls: type[Aside | Through]) -> None:
     with corner(stack, cache={"budget_s": 0.3}) as here, Client.open(here.settings) as client:
         client.create(cls, 1, name="old")
         client.get(cls, 1)

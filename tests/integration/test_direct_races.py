@@ -49,7 +49,7 @@ def here(writebehind_isolated: Isolation) -> Iterator[World]:
 
 def killed_at(here: World, cls: type[Aside | Through], step: str) -> None:
     """A process of its own that writes "new" and kills itself at a step."""
-    env = {**here.env, "WRITEBEHIND_CACHE__BUDGET_S": "5"}
+    env = here.env_of("producer", WRITEBEHIND_CACHE__BUDGET_S="5")
     command = [sys.executable, "-c", KILLED, cls.__name__, step]
     assert subprocess.run(command, cwd=ROOT, env=env, timeout=60, check=False).returncode == -signal.SIGKILL
 

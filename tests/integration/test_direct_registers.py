@@ -19,9 +19,8 @@ import redis
 from tests.faults.checkers_fresh import check_fresh
 from tests.faults.histories import Op, Outcome, Read
 from tests.integration.direct_world import Aside, Strict, Through, direct_world
+from tests.integration.guarded import Guarded
 from tests.integration.producer_world import World
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import isolated
 from writebehind.producer import AsyncClient, DatabaseDown, NotApplied, Unknown
 
 KEYS, SECONDS, TASKS = 4, 8.0, 3
@@ -103,7 +102,7 @@ def check(recorder: Recorder, *, monotonic: bool) -> None:
 
 def end_backends(here: World) -> None:
     """As a failover does. Open writes are then unknown."""
-    with psycopg.connect(here.settings.database.url.get_secret_value(), autocommit=True) as connection:
+    with psycopg.connect(here.corner.database_url, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'writebehind-producer'"
         )
@@ -111,9 +110,9 @@ def end_backends(here: World) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_write_through_rows_are_registers_although_servers_stall_and_calls_are_cancelled(
-    breakable_stack: Stack, seed: int, caplog: pytest.LogCaptureFixture
+    breakable_stack: Guarded, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with isolated(breakable_stack.env()) as corner, direct_world(corner, cache=QUICK) as here:
+    with breakable_stack.corner() as corner, direct_world(corner, cache=QUICK) as here:
         kinds = itertools.cycle(["backends", "rest", "stall", "rest"])
 
         async def disturb() -> None:
@@ -134,10 +133,10 @@ async def test_write_through_rows_are_registers_although_servers_stall_and_calls
 
 @pytest.mark.parametrize("cls", [Through, Strict])
 async def test_a_cache_that_loses_everything_shows_nothing_older_than_what_was_acknowledged(
-    breakable_stack: Stack, cls: type[Through | Strict]
+    breakable_stack: Guarded, cls: type[Through | Strict]
 ) -> None:
-    with isolated(breakable_stack.env()) as corner, direct_world(corner) as here:
-        with redis.Redis.from_url(here.settings.cache.url.get_secret_value()) as raw:
+    with breakable_stack.corner() as corner, direct_world(corner) as here:
+        with redis.Redis.from_url(here.corner.cache_url) as raw:
 
             async def disturb() -> None:
                 for _ in range(10):

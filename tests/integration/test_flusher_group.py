@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proxy import Moment, Proxy
+from tests.faults.proxy import Moment
 from tests.faults.wire import Postgres
 from tests.integration.flusher_entities import Counter, Sluggish
 from tests.integration.flusher_process import TIMEOUT_S
-from tests.integration.flusher_world import World, through, world, writing
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import ExistingServers, Isolation, isolated
+from tests.integration.flusher_world import World, world, writing
+from tests.integration.guarded import Guarded
+from writebehind.embedded.isolation import Isolation
 
 ZOMBIES = {
     "a batch is ready": ("BEGIN", Moment.BEFORE_REQUEST),
@@ -23,9 +23,9 @@ ZOMBIES = {
 }
 
 
-def test_a_zombie_writes_nothing_and_recovers(writebehind_stack: Stack | ExistingServers, tmp_path: Path) -> None:
+def test_a_zombie_writes_nothing_and_recovers(writebehind_stack: Guarded, tmp_path: Path) -> None:
     def run(name: str) -> None:
-        with isolated(writebehind_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+        with writebehind_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
             _freeze_and_thaw(w, *ZOMBIES[name])
 
     # Side by side: nearly all of it is waiting for time-outs.
@@ -36,9 +36,9 @@ def test_a_zombie_writes_nothing_and_recovers(writebehind_stack: Stack | Existin
 
 def _freeze_and_thaw(w: World, request: str, moment: Moment) -> None:
     taken_over = threading.Event()
-    with Proxy(w.database_port, Postgres) as proxy:
+    with w.database_proxy(Postgres) as proxy:
         try:
-            zombie = w.flusher(WRITEBEHIND_DATABASE__URL=through(w.corner.database_url, proxy.port)).wait_ready()
+            zombie = w.flusher(**w.through(database=proxy)).wait_ready()
             w.load(Counter, 100)
             w.wait_flushed()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.integration.flusher_entities import Counter, Town
 from tests.integration.flusher_process import Flusher
 from tests.integration.flusher_world import World, world
+from tests.integration.guarded import Guarded
 from tests.integration.test_flusher_stops import expire
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import Isolation, isolated
+from writebehind.embedded.isolation import Isolation
 
 
 def not_ready(flusher: Flusher) -> str:
@@ -38,9 +38,9 @@ def wait_ready(w: World, flusher: Flusher) -> None:
     w.wait(lambda: not not_ready(flusher), "the flusher to be ready")
 
 
-def test_a_database_outage_fails_no_probe(breakable_stack: Stack, tmp_path: Path) -> None:
+def test_a_database_outage_fails_no_probe(breakable_stack: Guarded, tmp_path: Path) -> None:
     stack = breakable_stack
-    with isolated(stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+    with stack.corner() as corner, world(corner, tmp_path, Counter) as w:
         flusher = w.flusher()
         wait_ready(w, flusher)
         w.load(Counter, 100)

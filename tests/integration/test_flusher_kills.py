@@ -10,7 +10,7 @@ from tests.faults.proxy import Moment, Proxy
 from tests.faults.wire import Postgres, Redis
 from tests.integration.flusher_entities import Counter, Item
 from tests.integration.flusher_process import Flusher
-from tests.integration.flusher_world import World, through, world
+from tests.integration.flusher_world import World, world
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared.scripts import SETTLE
 
@@ -40,11 +40,7 @@ class Faulty:
         w.cache.script_load(SETTLE.text)  # so that the first EVALSHA is a settlement, and not refused
 
     def flusher(self, **env: str) -> Flusher:
-        urls = {
-            "WRITEBEHIND_DATABASE__URL": through(self.w.corner.database_url, self.proxies["database"].port),
-            "WRITEBEHIND_CACHE__URL": through(self.w.corner.cache_url, self.proxies["cache"].port),
-        }
-        return self.w.flusher(**urls, **env)
+        return self.w.flusher(**self.w.through(**self.proxies), **env)
 
     def statement(self, text: str) -> str:
         """The start of a statement, with the name of the function that moves the progress rows."""
@@ -53,7 +49,7 @@ class Faulty:
 
 @contextmanager
 def faulty(w: World) -> Iterator[Faulty]:
-    with Proxy(w.database_port, Postgres) as database, Proxy(w.cache_port, Redis) as cache:
+    with w.database_proxy(Postgres) as database, w.cache_proxy(Redis) as cache:
         yield Faulty(w, database, cache)
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 from tests.integration.flusher_entities import Counter, Strict
 from tests.integration.flusher_process import run_command, wait_until
 from tests.integration.flusher_world import World, world
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import isolated
+from tests.integration.guarded import Guarded
 
 SECRET = "do-not-log-me"
 NUMBER = 918273645546372819  # a value that nothing else is
 JSON = {"WRITEBEHIND_LOG__FORMAT": "json", "WRITEBEHIND_LOG__LEVEL": "debug", "OTEL_TRACES_EXPORTER": "console"}
 
 
-def test_poison_and_outages_are_logged_as_json_without_values(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter, Strict) as w:
+def test_poison_and_outages_are_logged_as_json_without_values(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter, Strict) as w:
         flusher = w.flusher(**JSON)
         w.put(Counter, 1, hits=1, note=SECRET)
         w.put(Strict, 1, amount=-NUMBER)  # the table refuses it, and quotes the row
@@ -47,8 +46,7 @@ def _check(log: str) -> None:
     assert any("trace_id" in line for line in lines if "dead letter" in line["message"] or line["level"] == "ERROR")
 
 
-def test_the_audit_logs_in_the_same_form(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
-        assert "drift" in run_command(
-            {**w.env, **JSON, "WRITEBEHIND_ENTITIES": "tests.integration.flusher_entities:Counter"}, "audit", "--json"
-        )
+def test_the_audit_logs_in_the_same_form(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
+        env = w.env_of("auditor", WRITEBEHIND_ENTITIES="tests.integration.flusher_entities:Counter", **JSON)
+        assert "drift" in run_command(env, "audit", "--json")

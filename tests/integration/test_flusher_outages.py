@@ -7,13 +7,12 @@ from pathlib import Path
 from tests.integration.flusher_entities import Counter, Town
 from tests.integration.flusher_producer import client, settled, shown
 from tests.integration.flusher_world import world, writing
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import isolated
+from tests.integration.guarded import Guarded
 
 
-def test_database_and_broker_restarts_while_records_flow(breakable_stack: Stack, tmp_path: Path) -> None:
+def test_database_and_broker_restarts_while_records_flow(breakable_stack: Guarded, tmp_path: Path) -> None:
     stack = breakable_stack
-    with isolated(stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+    with stack.corner() as corner, world(corner, tmp_path, Counter) as w:
         flusher = w.flusher().wait_ready()
         with writing(w, Counter):
             for server in (stack.postgres, stack.kafka):
@@ -34,8 +33,8 @@ def test_database_and_broker_restarts_while_records_flow(breakable_stack: Stack,
         flusher.stop()
 
 
-def test_a_flusher_started_before_its_database_waits_for_it(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+def test_a_flusher_started_before_its_database_waits_for_it(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
         w.load(Counter, 100)
         breakable_stack.postgres.kill()
         flusher, stopped = w.flusher(), w.flusher()
@@ -48,9 +47,9 @@ def test_a_flusher_started_before_its_database_waits_for_it(breakable_stack: Sta
         flusher.stop()
 
 
-def test_cache_restarts_and_flushall_while_a_producer_writes(breakable_stack: Stack, tmp_path: Path) -> None:
+def test_cache_restarts_and_flushall_while_a_producer_writes(breakable_stack: Guarded, tmp_path: Path) -> None:
     stack = breakable_stack
-    with isolated(stack.env()) as corner, world(corner, tmp_path, Counter) as w, client(w) as c:
+    with stack.corner() as corner, world(corner, tmp_path, Counter) as w, client(w) as c:
         w.flusher().wait_ready()
         total = dict.fromkeys(range(10), 0)
 
@@ -77,8 +76,8 @@ def test_cache_restarts_and_flushall_while_a_producer_writes(breakable_stack: St
         assert {key: shown(c, key).hits for key in total} == total
 
 
-def test_one_topic_waits_for_a_lock_while_others_go_on(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter, Town) as w:
+def test_one_topic_waits_for_a_lock_while_others_go_on(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter, Town) as w:
         flusher = w.flusher(WRITEBEHIND_DATABASE__LOCK_TIMEOUT_S="0.5").wait_ready()
         with w.connect() as blocker, blocker.transaction():
             blocker.execute("LOCK TABLE towns")

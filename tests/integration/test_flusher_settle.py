@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proxy import Moment, Proxy
+from tests.faults.proxy import Moment
 from tests.faults.wire import Postgres, Redis
 from tests.integration.flusher_entities import Counter, Item
 from tests.integration.flusher_producer import client, pending, settled, shown
-from tests.integration.flusher_world import World, through, world
+from tests.integration.flusher_world import World, world
 from writebehind.embedded.isolation import Isolation
 from writebehind.shared import bookkeeping
 from writebehind.shared.entity import Entity
@@ -89,10 +89,10 @@ def test_a_lost_answer_to_commit_is_applied_once_and_settled(
     with (
         world(writebehind_isolated, tmp_path, cls) as w,
         client(w) as c,
-        Proxy(w.database_port, Postgres) as proxy,
+        w.database_proxy(Postgres) as proxy,
     ):
         total = "hits" if cls is Counter else "stock"
-        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=through(w.corner.database_url, proxy.port))
+        flusher = w.flusher(**w.through(database=proxy))
         c.update_many(cls, [(1, {total: 1})])
         w.wait_flushed()
         lost = proxy.trap("COMMIT", Moment.BEFORE_REPLY, cut=True)
@@ -110,9 +110,9 @@ def test_a_cache_that_answers_too_late_leaves_no_entry_pending(writebehind_isola
     with (
         world(writebehind_isolated, tmp_path, Counter) as w,
         client(w) as c,
-        Proxy(w.cache_port) as proxy,
+        w.cache_proxy() as proxy,
     ):
-        flusher = w.flusher(WRITEBEHIND_CACHE__URL=through(w.corner.cache_url, proxy.port))
+        flusher = w.flusher(**w.through(cache=proxy))
         c.add(Counter, 1, hits=1)
         wait_settled(w, Counter, 1)
         proxy.refusing = True
@@ -131,14 +131,13 @@ def test_what_a_dead_flusher_did_not_settle_is_mended_by_the_next_owner(
     with (
         world(writebehind_isolated, tmp_path, Counter) as w,
         client(w) as c,
-        Proxy(w.cache_port, Redis) as cache,
+        w.cache_proxy(Redis) as cache,
     ):
         c.add(Counter, 1, hits=5)
         w.cache.delete(w.entry(Counter, 1))
         c.add(Counter, 1, hits=7)  # starts from the row, which does not have the 5 yet
         c.update(Counter, 2, note="only this")
-        url = through(w.corner.cache_url, cache.port)
-        dying = w.flusher(WRITEBEHIND_CACHE__URL=url, WRITEBEHIND_FLUSHER__GROUP=f"{w.corner.group}-1")
+        dying = w.flusher(**w.through(cache=cache), WRITEBEHIND_FLUSHER__GROUP=f"{w.corner.group}-1")
         trap = cache.trap("EVALSHA", Moment.BEFORE_REQUEST, dying.kill, cut=True)
         w.wait(trap.hit.is_set, "the settlement")
         dying.exit_code()

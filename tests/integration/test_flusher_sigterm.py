@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from confluent_kafka.cimpl import NewTopic
 
-from tests.faults.proxy import Moment, Proxy
+from tests.faults.proxy import Moment
 from tests.faults.wire import Postgres
 from tests.integration.flusher_entities import Counter, Strict
 from tests.integration.flusher_letters import posted, put_bad
 from tests.integration.flusher_process import STOP_TIMEOUT_S, TIMEOUT_S, Flusher, wait_until
-from tests.integration.flusher_world import World, through, world
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import Isolation, isolated
+from tests.integration.flusher_world import World, world
+from tests.integration.guarded import Guarded
+from writebehind.embedded.isolation import Isolation
 from writebehind.embedded.server import Server
 from writebehind.flusher.gap import BY_HAND
 from writebehind.shared import naming
@@ -109,10 +109,9 @@ def test_a_second_signal_ends_it_at_once(writebehind_isolated: Isolation, tmp_pa
 
 
 def test_while_it_backs_off(writebehind_isolated: Isolation, tmp_path: Path) -> None:
-    with world(writebehind_isolated, tmp_path, Counter) as w, Proxy(w.database_port, Postgres) as proxy:
-        url = through(w.corner.database_url, proxy.port)
+    with world(writebehind_isolated, tmp_path, Counter) as w, w.database_proxy(Postgres) as proxy:
         slow = {"WRITEBEHIND_FLUSHER__RETRY_DELAY_MIN_S": "250", "WRITEBEHIND_FLUSHER__RETRY_DELAY_MAX_S": "300"}
-        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **slow).wait_ready()
+        flusher = w.flusher(**w.through(database=proxy), **slow).wait_ready()
         w.load(Counter, 10)
         w.wait_flushed()  # a claim that is cut would wait as long
         proxy.refusing = True
@@ -124,8 +123,8 @@ def test_while_it_backs_off(writebehind_isolated: Isolation, tmp_path: Path) -> 
 
 
 def test_with_a_database_that_does_not_answer(writebehind_isolated: Isolation, tmp_path: Path) -> None:
-    with world(writebehind_isolated, tmp_path, Counter) as w, Proxy(w.database_port, Postgres) as proxy:
-        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=through(w.corner.database_url, proxy.port)).wait_ready()
+    with world(writebehind_isolated, tmp_path, Counter) as w, w.database_proxy(Postgres) as proxy:
+        flusher = w.flusher(**w.through(database=proxy)).wait_ready()
         w.load(Counter, 10)
         w.wait_flushed()
         proxy.to_client.stall()
@@ -138,9 +137,8 @@ def test_with_a_database_that_does_not_answer(writebehind_isolated: Isolation, t
 
 
 def test_while_it_writes_letters(writebehind_isolated: Isolation, tmp_path: Path) -> None:
-    with world(writebehind_isolated, tmp_path, Strict) as w, Proxy(w.database_port, Postgres) as proxy:
-        url = through(w.corner.database_url, proxy.port)
-        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **PATIENT).wait_ready()
+    with world(writebehind_isolated, tmp_path, Strict) as w, w.database_proxy(Postgres) as proxy:
+        flusher = w.flusher(**w.through(database=proxy), **PATIENT).wait_ready()
         w.put(Strict, 1, partition=0, amount=1)
         w.wait_flushed()
         # For a topic that is not there, librdkafka keeps the letter and gives no answer for as long as it has time.
@@ -160,9 +158,9 @@ def test_while_it_writes_letters(writebehind_isolated: Isolation, tmp_path: Path
 
 @pytest.mark.parametrize(("moment", "signals"), [("asks", 1), ("asks", 2), ("has cut", 1)])
 def test_while_the_watchdog_deals_with_a_database_that_stands_still(
-    breakable_stack: Stack, tmp_path: Path, moment: str, signals: int
+    breakable_stack: Guarded, tmp_path: Path, moment: str, signals: int
 ) -> None:
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter) as w:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
         patience = PATIENT if signals == 2 else {}
         flusher = w.flusher(WRITEBEHIND_DATABASE__STALL_TIMEOUT_S="1", **patience).wait_ready()
         with locked(w), frozen(breakable_stack.postgres) as freeze:
@@ -176,9 +174,9 @@ def test_while_the_watchdog_deals_with_a_database_that_stands_still(
         finish(w)
 
 
-def test_with_a_broker_that_does_not_answer(breakable_stack: Stack, tmp_path: Path) -> None:
+def test_with_a_broker_that_does_not_answer(breakable_stack: Guarded, tmp_path: Path) -> None:
     with (
-        isolated(breakable_stack.env()) as corner,
+        breakable_stack.corner() as corner,
         world(corner, tmp_path, Counter) as w,
         frozen(breakable_stack.kafka) as freeze,
     ):
@@ -197,16 +195,15 @@ def test_with_a_broker_it_has_never_reached(writebehind_isolated: Isolation, tmp
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_while_it_claims_partitions_of_a_broker_that_does_not_answer(
-    breakable_stack: Stack, tmp_path: Path, signals: int
+    breakable_stack: Guarded, tmp_path: Path, signals: int
 ) -> None:
     with (
-        isolated(breakable_stack.env()) as corner,
+        breakable_stack.corner() as corner,
         world(corner, tmp_path, Counter) as w,
-        Proxy(w.database_port, Postgres) as proxy,
+        w.database_proxy(Postgres) as proxy,
         frozen(breakable_stack.kafka) as freeze,
     ):
-        url = through(corner.database_url, proxy.port)
-        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=url, **(PATIENT if signals == 2 else {})).wait_ready()
+        flusher = w.flusher(**w.through(database=proxy), **(PATIENT if signals == 2 else {})).wait_ready()
         w.load(Counter, 100)
         w.wait_flushed()
 
@@ -221,9 +218,9 @@ def test_while_it_claims_partitions_of_a_broker_that_does_not_answer(
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_with_a_broker_that_is_not_told_how_far_we_are(breakable_stack: Stack, tmp_path: Path, signals: int) -> None:
+def test_with_a_broker_that_is_not_told_how_far_we_are(breakable_stack: Guarded, tmp_path: Path, signals: int) -> None:
     with (
-        isolated(breakable_stack.env()) as corner,
+        breakable_stack.corner() as corner,
         world(corner, tmp_path, Counter) as w,
         frozen(breakable_stack.kafka) as freeze,
     ):

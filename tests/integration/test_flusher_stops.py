@@ -93,7 +93,7 @@ def test_records_that_expire_under_a_running_flusher_stop_their_partition(
     with world(writebehind_isolated, tmp_path, Counter) as w:
         put_both(w, Counter)
         # A fetch that was under way when the flusher froze brings one batch of records, so the gap comes after several.
-        flusher = w.flusher(WRITEBEHIND_KAFKA__OPTIONS='{"fetch.wait.max.ms": "1", "fetch.message.max.bytes": "1"}')
+        flusher = w.flusher(**w.kafka_options(fetch_wait_max_ms="1", fetch_message_max_bytes="1"))
         w.wait_flushed()
         flusher.freeze()
         for _ in range(4):

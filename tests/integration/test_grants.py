@@ -18,8 +18,10 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from tests.integration.flusher_entities import Item
 from tests.integration.flusher_process import Flusher, run_command, wait_until
+from tests.integration.guarded import Guarded
+from tests.integration.logins import kafka_login
 from tests.integration.mixed_world import Badges, Billing, Notes, Profile, Visits
-from tests.integration.roles_world import MODULES, Roles, execute, guarded, kafka_login, roles
+from tests.integration.roles_world import MODULES, Roles, execute, roles
 from writebehind.producer import Client, Unknown
 from writebehind.shared import naming
 from writebehind.shared.declaration import declaration_of
@@ -29,8 +31,8 @@ NOWHERE = "127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[Roles]:
-    with guarded() as servers, roles(servers) as made:
+def world(writebehind_stack: Guarded) -> Iterator[Roles]:
+    with roles(writebehind_stack) as made:
         yield made
 
 
@@ -209,6 +211,7 @@ def test_no_role_does_what_is_not_its_business_in_kafka(world: Roles) -> None:
     for role, name in (("producer", letters), ("flusher", topic), ("auditor", topic), ("auditor", letters)):
         assert _produce(world, role, name) == KafkaError.TOPIC_AUTHORIZATION_FAILED, (role, name)
     assert _consume(world, "auditor", topic) is None
+    assert _consume(world, "auditor", naming.invalidations_topic(world.corner.topic_prefix)) is None
     for role, name in (("producer", topic), ("flusher", letters), ("migrator", topic)):
         assert _consume(world, role, name) == KafkaError.TOPIC_AUTHORIZATION_FAILED, (role, name)
     for role in ("producer", "flusher", "auditor"):
@@ -223,7 +226,7 @@ def test_no_role_does_what_is_not_its_business_in_kafka(world: Roles) -> None:
 
 def _login(world: Roles, role: str) -> dict[str, Any]:
     return {
-        "bootstrap.servers": world.servers.bootstrap_servers,
+        "bootstrap.servers": world.servers.guarded_bootstrap_servers,
         "log_level": 2,
         **kafka_login(f"writebehind_{role}", world.servers.authority),
     }

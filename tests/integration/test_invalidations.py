@@ -15,10 +15,10 @@ from confluent_kafka.admin import AdminClient
 
 from tests.integration.direct_world import MODULE, Aside, Page, direct_world
 from tests.integration.flusher_process import Flusher, wait_until
+from tests.integration.guarded import Guarded
 from tests.integration.producer_world import World
 from tests.zygote import run
-from writebehind.embedded import Isolation, Stack
-from writebehind.embedded.isolation import isolated
+from writebehind.embedded import Isolation
 from writebehind.producer import Client
 from writebehind.producer.invalidator import Invalidator
 from writebehind.shared import bookkeeping
@@ -43,7 +43,7 @@ def cached(here: World, *keys: int) -> None:
 
 def command(here: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "writebehind.flusher", "invalidate", *arguments, "--entities", MODULE]
-    return run(line, cwd=ROOT, env=here.env, timeout=60)
+    return run(line, cwd=ROOT, env=here.env_of("producer"), timeout=60)
 
 
 def test_a_flusher_carries_out_intents_and_invalidations(here: World, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_flusher_carries_out_intents_and_invalidations(here: World, tmp_path: 
         Invalidation("aside", "3", "t3", later_us),
     ]
     assert invalidator.send(first, 30)
-    flusher = Flusher(here.env, [MODULE], tmp_path / "log")
+    flusher = Flusher(here.env_of("flusher"), [MODULE], tmp_path / "log")
     try:
         wait_until(lambda: bookkeeping.of(here.entry(Aside, "1")).intents == 1, "the intent")
         wait_until(lambda: here.entry(Aside, "2") == {}, "the invalidation of a writer whose time is over")
@@ -73,7 +73,7 @@ def test_what_is_no_invalidation_is_skipped_and_said(here: World, tmp_path: Path
     invalidator = Invalidator(here.settings)
     invalidator._opened().produce(invalidator.topic, b"\xff", b"aside:1")
     assert invalidator.send([Invalidation("aside", "1", "t")], 30)
-    flusher = Flusher(here.env, [MODULE], tmp_path / "log")
+    flusher = Flusher(here.env_of("flusher"), [MODULE], tmp_path / "log")
     try:
         wait_until(lambda: here.entry(Aside, "1") == {}, "the invalidation after it")
         flusher.wait_log("is not an invalidation")
@@ -82,10 +82,10 @@ def test_what_is_no_invalidation_is_skipped_and_said(here: World, tmp_path: Path
         flusher.stop()
 
 
-def test_an_invalidation_is_tried_until_the_cache_answers(breakable_stack: Stack, tmp_path: Path) -> None:
-    with isolated(breakable_stack.env()) as isolation, direct_world(isolation) as here:
+def test_an_invalidation_is_tried_until_the_cache_answers(breakable_stack: Guarded, tmp_path: Path) -> None:
+    with breakable_stack.corner() as isolation, direct_world(isolation) as here:
         cached(here, 1)
-        flusher = Flusher(here.env, [MODULE], tmp_path / "log").wait_ready()
+        flusher = Flusher(here.env_of("flusher"), [MODULE], tmp_path / "log").wait_ready()
         invalidator = Invalidator(here.settings)
         try:
             breakable_stack.valkey.pause()
@@ -102,8 +102,8 @@ def test_an_invalidation_is_tried_until_the_cache_answers(breakable_stack: Stack
 
 def members(here: World) -> list[int]:
     """How many partitions of the invalidations each flusher has."""
-    group = f"{here.env['WRITEBEHIND_FLUSHER__GROUP']}-invalidations"
-    admin = AdminClient({"bootstrap.servers": here.settings.kafka.bootstrap_servers})
+    group = f"{here.corner.group}-invalidations"
+    admin = AdminClient({"bootstrap.servers": here.corner.bootstrap_servers})
     try:
         found = admin.describe_consumer_groups([group], request_timeout=30)[group].result()
     except KafkaException:
@@ -113,7 +113,7 @@ def members(here: World) -> list[int]:
 
 def test_what_a_killed_flusher_held_is_carried_out_when_its_session_is_over(here: World, tmp_path: Path) -> None:
     cached(here, *range(20))
-    env = here.env | {"WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S": "6"}
+    env = here.env_of("flusher", WRITEBEHIND_FLUSHER__SESSION_TIMEOUT_S="6")
     flushers = [Flusher(env, [MODULE], tmp_path / f"log{number}") for number in range(2)]
     invalidator = Invalidator(here.settings)
     try:

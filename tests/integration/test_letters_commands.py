@@ -130,7 +130,7 @@ def lose_messages(made: Letters) -> None:
     admin.delete_topics([name])[name].result(TIMEOUT_S)
     wait_until(lambda: name not in admin.list_topics(timeout=TIMEOUT_S).topics, "the topic to be gone")
     paths = [f"{cls.__module__}:{cls.__name__}" for cls in made.world.entities]
-    run_command(made.world.env, "migrate", *[part for path in paths for part in ("--entities", path)])
+    run_command(made.world.env_of("migrator"), "migrate", *[part for path in paths for part in ("--entities", path)])
 
 
 def test_letters_that_the_topic_lost_come_back_from_an_export(writebehind_isolated: Isolation, tmp_path: Path) -> None:

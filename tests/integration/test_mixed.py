@@ -14,11 +14,11 @@ import pytest
 
 from tests.integration.direct_gates import Gate, at
 from tests.integration.flusher_process import ROOT, Flusher, wait_until
+from tests.integration.guarded import OPERATOR, Guarded
 from tests.integration.mixed_world import MODULE, NEGATIVE_S, Badges, Billing, Notes, Profile, Visits, mixed_world
 from tests.integration.producer_world import World
 from tests.zygote import run
-from writebehind.embedded import Isolation, Stack
-from writebehind.embedded.isolation import isolated
+from writebehind.embedded import Isolation
 from writebehind.producer import AsyncClient, Client, Refused, RowMissing, Unknown
 from writebehind.shared import bookkeeping
 
@@ -33,7 +33,7 @@ def here(writebehind_isolated: Isolation) -> Iterator[World]:
 
 @contextmanager
 def flushing(here: World, folder: Path, entities: str = MODULE) -> Iterator[Flusher]:
-    flusher = Flusher(here.env, [entities], folder / "log")
+    flusher = Flusher(here.env_of("flusher"), [entities], folder / "log")
     try:
         yield flusher
     finally:
@@ -165,7 +165,7 @@ def test_a_row_that_a_flusher_makes_is_hidden_no_longer_than_the_negative_ttl(he
 
 def replay(here: World) -> list[dict[str, Any]]:
     line = [sys.executable, "-m", "writebehind.flusher", "letters", "replay", "--apply", "--json", "--entities", MODULE]
-    done = run(line, cwd=ROOT, env=here.env, timeout=60)
+    done = run(line, cwd=ROOT, env=here.env_of(OPERATOR), timeout=60)
     return [json.loads(text) for text in done.stdout.splitlines()]
 
 
@@ -217,11 +217,11 @@ def test_a_direct_write_without_a_row_is_a_typed_error(here: World) -> None:
 
 
 def test_a_late_write_without_a_row_is_a_typed_error_when_it_goes_straight_to_the_database(
-    breakable_stack: Stack,
+    breakable_stack: Guarded,
 ) -> None:
     quick = {"timeout_s": 1.0, "broker_down_after_s": 0.3, "close_timeout_s": 0.5}
     with (
-        isolated(breakable_stack.env()) as corner,
+        breakable_stack.corner() as corner,
         mixed_world(corner, producer=quick) as here,
         Client.open(here.settings) as client,
     ):
@@ -239,9 +239,9 @@ def test_a_late_write_without_a_row_is_a_typed_error_when_it_goes_straight_to_th
             breakable_stack.kafka.resume()
 
 
-def test_a_cache_that_is_down_learns_of_the_new_row_from_the_flusher(breakable_stack: Stack, tmp_path: Path) -> None:
+def test_a_cache_that_is_down_learns_of_the_new_row_from_the_flusher(breakable_stack: Guarded, tmp_path: Path) -> None:
     with (
-        isolated(breakable_stack.env()) as corner,
+        breakable_stack.corner() as corner,
         mixed_world(corner, cache={"budget_s": 0.3}) as here,
         Client.open(here.settings) as client,
     ):

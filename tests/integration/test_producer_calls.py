@@ -25,7 +25,14 @@ from tests.integration.flusher_process import wait_until
 from tests.integration.producer_world import Player, Through, Visit, World, world
 from tests.zygote import Popen
 from writebehind.embedded import Isolation
-from writebehind.producer import AsyncClient, Client, ClientClosed, ConfigurationError, InvalidWrite, PartlyFailed
+from writebehind.producer import (
+    AsyncClient,
+    Client,
+    ClientClosed,
+    ConfigurationError,
+    InvalidWrite,
+    PartlyFailed,
+)
 from writebehind.shared import bookkeeping, naming
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +72,7 @@ async def test_an_entry_stays_in_the_small_encoding_while_it_is_filled_and_writt
     async with AsyncClient.open(here.settings) as client:
         await client.add(Player, 1, score=2)  # leased, filled, written
         await client.update(Player, 1, name="Ada", best=7, score=5)
-    with redis.Redis.from_url(here.settings.cache.url.get_secret_value(), decode_responses=True) as cache:
+    with redis.Redis.from_url(here.corner.cache_url, decode_responses=True) as cache:
         key = naming.cache_key(here.settings.cache.prefix, "player", "1")
         assert cache.object("ENCODING", key) == "listpack"
 
@@ -186,7 +193,7 @@ async def test_update_many_gives_a_receipt_each_and_checks_all_before_it_writes(
 @pytest.mark.parametrize("kind", ["async", "sync"])
 async def test_flushed_waits_for_the_database(here: World, kind: str) -> None:
     command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", "tests.integration.producer_world"]
-    flusher = await asyncio.to_thread(_start, command, {**os.environ, **here.env})
+    flusher = await asyncio.to_thread(_start, command, {**os.environ, **here.env_of("flusher")})
     try:
         if kind == "async":
             async with AsyncClient.open(here.settings) as client:
@@ -264,6 +271,7 @@ async def test_a_sum_that_would_leave_its_range_is_refused_where_the_cache_knows
 
 async def test_a_topic_that_does_not_exist_is_named(writebehind_isolated: Isolation) -> None:
     with world(writebehind_isolated, [Player]) as here:
+        here.give("producer", Player, Through)
         async with AsyncClient.open(here.settings) as client:
             with pytest.raises(ConfigurationError, match=r"there is no topic '.*through'.*writebehind migrate"):
                 await client.update(Through, 1, name="x")
@@ -276,7 +284,7 @@ def min_insync_replicas(admin: AdminClient, topic: str) -> str:
 
 
 async def test_a_topic_whose_replicas_can_never_suffice_is_refused(here: World) -> None:
-    admin = AdminClient({"bootstrap.servers": here.settings.kafka.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": here.corner.bootstrap_servers})
     entry = ConfigEntry("min.insync.replicas", "2", incremental_operation=AlterConfigOpType.SET)
     for future in admin.incremental_alter_configs(
         [ConfigResource(ResourceType.TOPIC, here.topic(Player), incremental_configs=[entry])]
@@ -312,7 +320,7 @@ def test_a_client_from_before_a_fork_is_refused(here: World) -> None:
 def test_a_cache_that_may_evict_pending_entries_is_refused(here: World) -> None:
     import redis
 
-    with redis.Redis.from_url(here.settings.cache.url.get_secret_value()) as cache:
+    with redis.Redis.from_url(here.corner.cache_url) as cache:
         cache.config_set("maxmemory-policy", "allkeys-lru")
         try:
             with pytest.raises(ConfigurationError, match=r"allkeys-lru.*CONFIG SET maxmemory-policy"):

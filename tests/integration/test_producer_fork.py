@@ -45,7 +45,7 @@ def test_a_client_from_before_a_fork_is_refused_and_one_from_after_it_works(writ
         done = subprocess.run(
             [sys.executable, "-c", MASTER],
             cwd=ROOT,
-            env={**os.environ, **here.env},
+            env={**os.environ, **here.env_of("producer")},
             capture_output=True,
             text=True,
             timeout=120,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -20,10 +19,9 @@ import redis
 from pydantic import SecretStr
 
 from tests.faults.proxy import Proxy
+from tests.integration.guarded import Guarded, guarded
 from tests.integration.producer_world import ENTITIES, Player, Through, Visit, World, world
 from tests.zygote import Popen
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import isolated
 from writebehind.producer import AsyncClient, AsyncReceipt, Client, DatabaseDown, NotApplied, Refused, Shed, Unknown
 from writebehind.producer.write import UNKNOWN_OFFSET
 from writebehind.shared import bookkeeping
@@ -34,23 +32,25 @@ QUICK: dict[str, Any] = {"timeout_s": 1.0, "broker_down_after_s": 0.3, "max_in_f
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with Stack(fsync=False, appendonly=True) as running:
+def stack() -> Iterator[Guarded]:
+    with guarded(appendonly=True) as running:
         yield running
 
 
 @contextmanager
-def corner(stack: Stack, **settings: Any) -> Iterator[World]:
+def corner(stack: Guarded, **settings: Any) -> Iterator[World]:
     for server in stack.servers:
         assert server.running
-    with isolated(stack.env()) as isolation, world(isolation, ENTITIES, **settings) as made:
+    with stack.corner() as isolation, world(isolation, ENTITIES, **settings) as made:
         yield made
 
 
 @contextmanager
 def flusher(here: World) -> Iterator[None]:
     command = [sys.executable, "-m", "writebehind.flusher", "flush", "--entities", "tests.integration.producer_world"]
-    process: Popen[bytes] = Popen(command, cwd=ROOT, env={**os.environ, **here.env}, stderr=subprocess.DEVNULL)
+    process: Popen[bytes] = Popen(
+        command, cwd=ROOT, env={**os.environ, **here.env_of("flusher")}, stderr=subprocess.DEVNULL
+    )
     try:
         yield
     finally:
@@ -67,12 +67,11 @@ async def eventually(look: Any, expected: Any) -> None:
 
 
 async def test_a_cache_connection_that_was_reset_while_nobody_used_it_loses_no_call(
-    stack: Stack, caplog: pytest.LogCaptureFixture
+    stack: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
     with corner(stack) as here, Proxy(urlsplit(stack.cache_url).port or 0) as proxy:
-        cache = here.settings.cache
-        through = re.sub(r":\d+/", f":{proxy.port}/", cache.url.get_secret_value(), count=1)
-        settings = here.settings.model_copy(update={"cache": cache.model_copy(update={"url": SecretStr(through)})})
+        url = SecretStr(here.corner.env_of("producer", cache=proxy.port)["WRITEBEHIND_CACHE__URL"])
+        settings = here.settings.model_copy(update={"cache": here.settings.cache.model_copy(update={"url": url})})
         async with AsyncClient.open(settings) as client:
             await client.update(Player, 1, score=1)
             proxy.reset()
@@ -85,7 +84,7 @@ async def test_a_cache_connection_that_was_reset_while_nobody_used_it_loses_no_c
     assert "the cache did not answer" not in caplog.text
 
 
-def test_an_answer_that_nobody_read_is_nobody_else_s(stack: Stack) -> None:
+def test_an_answer_that_nobody_read_is_nobody_else_s(stack: Guarded) -> None:
     """Of the synchronous client, which takes connections from a pool."""
     with corner(stack) as here, Client.open(here.settings) as client:
         client.update(Player, 1, name="Ada")
@@ -100,7 +99,7 @@ def test_an_answer_that_nobody_read_is_nobody_else_s(stack: Stack) -> None:
         assert (found.name, found.score) == ("Ada", 2)
 
 
-async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(stack: Stack) -> None:
+async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(stack: Guarded) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.update(Player, 1, score=1)
@@ -119,7 +118,7 @@ async def test_when_the_broker_stalls_a_write_is_unknown_and_then_applied_once(s
         assert sum(row[6] for _, row in here.records(Player)) == 111
 
 
-async def test_block_waits_for_room_and_then_says_that_nothing_was_changed(stack: Stack) -> None:
+async def test_block_waits_for_room_and_then_says_that_nothing_was_changed(stack: Guarded) -> None:
     with corner(stack, producer=QUICK) as here:
         client = await AsyncClient.open(here.settings).start()
         await client.update(Player, 0, name="warm", timeout_s=TIMEOUT_S)
@@ -136,7 +135,7 @@ async def test_block_waits_for_room_and_then_says_that_nothing_was_changed(stack
         assert (await client.close(TIMEOUT_S)).clean
 
 
-async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Stack) -> None:
+async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Guarded) -> None:
     with corner(stack, producer=QUICK) as here:
         client = await AsyncClient.open(here.settings).start()
         await client.update(Visit, ("a", "b"), title="warm", timeout_s=TIMEOUT_S)
@@ -169,7 +168,7 @@ async def test_shed_fails_at_once_and_through_writes_the_row_now(stack: Stack) -
         await client.close(TIMEOUT_S)
 
 
-async def test_a_refused_record_is_taken_back_from_the_cache(stack: Stack) -> None:
+async def test_a_refused_record_is_taken_back_from_the_cache(stack: Guarded) -> None:
     told: list[tuple[str, int, Exception]] = []
 
     def tell(receipt: AsyncReceipt, failure: Exception) -> None:
@@ -185,7 +184,7 @@ async def test_a_refused_record_is_taken_back_from_the_cache(stack: Stack) -> No
 
             limit = ConfigEntry("max.message.bytes", "300", incremental_operation=AlterConfigOpType.SET)
             resource = ConfigResource(ResourceType.TOPIC, here.topic(Player), incremental_configs=[limit])
-            admin = AdminClient({"bootstrap.servers": here.settings.kafka.bootstrap_servers})
+            admin = AdminClient({"bootstrap.servers": here.corner.bootstrap_servers})
             for future in admin.incremental_alter_configs([resource]).values():
                 future.result()
             await too_large(client, 2)  # the broker heeds the limit a moment after it was told
@@ -214,7 +213,7 @@ async def too_large(client: AsyncClient, key: int) -> None:
                 return
 
 
-async def test_while_the_cache_is_down_writes_go_on_and_few_of_them_wait(stack: Stack) -> None:
+async def test_while_the_cache_is_down_writes_go_on_and_few_of_them_wait(stack: Guarded) -> None:
     with corner(stack, cache={"timeout_s": 0.1, "connect_timeout_s": 0.1}) as here, flusher(here):
         async with AsyncClient.open(here.settings) as client:
             await client.update(Player, 1, score=1, name="before")
@@ -238,10 +237,10 @@ async def test_while_the_cache_is_down_writes_go_on_and_few_of_them_wait(stack: 
             assert (healed.score, healed.name) == (42, "n39")
 
 
-async def test_a_cache_that_loses_everything_costs_no_increment_and_is_right_again(stack: Stack) -> None:
+async def test_a_cache_that_loses_everything_costs_no_increment_and_is_right_again(stack: Guarded) -> None:
     with corner(stack) as here, flusher(here):
         async with AsyncClient.open(here.settings) as client:
-            with redis.Redis.from_url(here.settings.cache.url.get_secret_value()) as cache:
+            with redis.Redis.from_url(here.corner.cache_url) as cache:
                 for round_ in range(20):
                     await asyncio.gather(*[client.update(Player, key, score=1, best=round_) for key in range(10)])
                     if round_ % 4 == 3:
@@ -255,7 +254,7 @@ async def test_a_cache_that_loses_everything_costs_no_increment_and_is_right_aga
             assert {(player.score, player.best) for player in found.values()} == {(21, 19)}
 
 
-async def test_cancelled_calls_leave_nobody_the_wrong_reply(stack: Stack) -> None:
+async def test_cancelled_calls_leave_nobody_the_wrong_reply(stack: Guarded) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:
             await client.update_many(Player, [(key, {"name": f"n{key}"}) for key in range(200)])
@@ -282,7 +281,7 @@ async def test_cancelled_calls_leave_nobody_the_wrong_reply(stack: Stack) -> Non
             assert {key: player.name for key, player in found.items()} == {key: f"n{key}" for key in range(200)}
 
 
-async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the buffer would fill up with writes that nobody hands over."""
     with corner(stack, producer={"max_in_flight": 2, "broker_down_after_s": 60.0}) as here:
         async with AsyncClient.open(here.settings) as client:
@@ -322,7 +321,7 @@ async def test_a_caller_who_is_cancelled_leaves_no_room_taken(stack: Stack, monk
         assert {key for key, _ in here.records(Player)} == {"3", "4", "6", "7"}
 
 
-async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Stack) -> None:
+async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Guarded) -> None:
     with corner(stack, producer={"timeout_s": 1.0}) as here:
         async with AsyncClient.open(here.settings) as client:
             assert await client.get(Player, 1) is None  # a connection stands
@@ -338,7 +337,7 @@ async def test_a_database_that_stalls_blocks_no_write_for_ever(stack: Stack) -> 
         assert [row[6] for key, row in here.records(Player) if key == "3"] == [5]
 
 
-async def test_while_the_database_is_away_few_increments_wait_for_their_base(stack: Stack) -> None:
+async def test_while_the_database_is_away_few_increments_wait_for_their_base(stack: Guarded) -> None:
     with corner(stack, producer={"timeout_s": 2.0}) as here:
         async with AsyncClient.open(here.settings) as client:
             assert await client.get(Player, 1) is None  # a connection stands
@@ -357,7 +356,7 @@ async def test_while_the_database_is_away_few_increments_wait_for_their_base(sta
                 await eventually(lambda: here.execute("SELECT sum(score), count(*) FROM players"), [(40, 40)])
 
 
-async def test_where_nobody_said_where_a_record_is_flushed_waits_for_the_log_s_end(stack: Stack) -> None:
+async def test_where_nobody_said_where_a_record_is_flushed_waits_for_the_log_s_end(stack: Guarded) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as client:
             receipt = await client.update(Player, 1, score=5)
@@ -369,7 +368,7 @@ async def test_where_nobody_said_where_a_record_is_flushed_waits_for_the_log_s_e
                 assert here.execute("SELECT score FROM players") == [(5,)]
 
 
-def test_close_tells_what_it_could_not_deliver(stack: Stack) -> None:
+def test_close_tells_what_it_could_not_deliver(stack: Guarded) -> None:
     with corner(stack, producer={"close_timeout_s": 0.5}) as here:
         client = Client.open(here.settings).start()
         client.update(Player, 0, name="warm")
@@ -384,7 +383,7 @@ def test_close_tells_what_it_could_not_deliver(stack: Stack) -> None:
         assert not report.clean
 
 
-async def test_patches_of_two_clients_survive_an_inverted_enqueue_order(stack: Stack) -> None:
+async def test_patches_of_two_clients_survive_an_inverted_enqueue_order(stack: Guarded) -> None:
     with corner(stack) as here:
         async with AsyncClient.open(here.settings) as one, AsyncClient.open(here.settings) as other:
             await one.update(Player, 1, name="zero", best=1)

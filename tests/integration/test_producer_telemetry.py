@@ -58,7 +58,7 @@ def test_a_write_is_followed_from_its_call_through_the_record_into_the_flush(
 ) -> None:
     with collector() as (port, received), world(writebehind_isolated, tmp_path, Counter) as w:
         otlp = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", **QUICK}
-        traces = service("traced", {**w.env, **otlp})["traces"]
+        traces = service("traced", w.env_of("producer", **otlp))["traces"]
         topic = w.topic(Counter)
         spans = spans_of(received)
         requests = {span.span_id: span for span in spans if span.name == "request"}
@@ -98,7 +98,7 @@ def test_a_collector_that_never_answers_delays_neither_writes_nor_the_end_of_the
         # The SDK gives up an export after 1,000 s: whoever waited for it would not end before the test does.
         told = service(
             "abandoned",
-            {**w.env, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "1000", **QUICK},
+            w.env_of("producer", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="1000", **QUICK),
         )
         assert told["clean"]
         black_hole.settimeout(TIMEOUT_S)
@@ -107,7 +107,7 @@ def test_a_collector_that_never_answers_delays_neither_writes_nor_the_end_of_the
 
 def test_every_series_of_a_service_is_declared_and_its_labels_are_bounded(writebehind_isolated: Isolation) -> None:
     with producer_world(writebehind_isolated, (Player, Visit, Aside), ddl=DDL + ";" + DIRECT_DDL) as here:
-        texts = service("loaded", here.env)["texts"]
+        texts = service("loaded", here.env_of("producer"))["texts"]
         bounds = {
             **telemetry.VALUES,
             telemetry.DESTINATION: {here.topic(Player), here.topic(Visit)},

@@ -12,16 +12,18 @@ from typing import Any
 from tests.integration.flusher_entities import Counter, ProfileName, Strict, Town
 from tests.integration.flusher_process import ROOT, TIMEOUT_S
 from tests.integration.flusher_world import World, world
+from tests.integration.guarded import OPERATOR
 from tests.integration.test_flusher_stops import expire, put_both, recreate
 from tests.zygote import run
 from writebehind.embedded.isolation import Isolation
 
 
 def progress(w: World, *arguments: str) -> tuple[int, str]:
-    """Run `writebehind progress …` with nobody to ask; gives exit code and output."""
+    """Run `writebehind progress …` with nobody to ask; gives exit code and output. Only an operator may set it."""
+    role = "auditor" if arguments[0] == "show" else OPERATOR
     done = run(
         [sys.executable, "-m", "writebehind.flusher", "progress", *arguments],
-        env={**os.environ, **w.env},
+        env={**os.environ, **w.env_of(role)},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         timeout=TIMEOUT_S,

@@ -18,6 +18,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
+from tests.integration.guarded import Corner, settings_of
 from tests.zygote import Popen, run
 from writebehind.embedded import Isolation
 from writebehind.flusher.migrate import ddl, migrate
@@ -43,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def settings(writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(writebehind_isolated: Corner, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in writebehind_isolated.env.items():
         monkeypatch.setenv(name, value)
     return load_settings(
@@ -57,6 +58,12 @@ def settings(writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch) -
 
 def _kafka(isolation: Isolation) -> dict[str, object]:
     return {"topic_prefix": isolation.topic_prefix}
+
+
+def sampler_of(corner: Corner) -> Sampler:
+    """As an auditor, who has all rights it takes."""
+    corner.give(REGISTRY, {}, "auditor")
+    return Sampler(settings_of(corner.env_of("auditor")), REGISTRY)
 
 
 def execute(settings: Settings, statement: str) -> None:
@@ -109,7 +116,7 @@ def test_preflight_names_every_problem_at_once(settings: Settings) -> None:
         assert part in message
 
 
-def test_status_shows_lag_in_records_and_seconds(settings: Settings) -> None:
+def test_status_shows_lag_in_records_and_seconds(settings: Settings, writebehind_isolated: Corner) -> None:
     execute(
         settings, "CREATE TABLE pages (id bigint PRIMARY KEY, views bigint, title text NOT NULL, versions bigint[])"
     )
@@ -119,7 +126,7 @@ def test_status_shows_lag_in_records_and_seconds(settings: Settings) -> None:
     for _ in range(3):
         producer.produce(topic, b"x", b"k", partition=1)
     assert producer.flush(30) == 0
-    sampler = Sampler(settings, REGISTRY)
+    sampler = sampler_of(writebehind_isolated)
     first = {p.partition: p for p in sampler.sample().partitions}
     assert (first[0].lag_records, first[0].lag_s, first[0].flushed) == (0, None, None)
     assert (first[0].owner, first[0].claimed_at, first[0].claimed_s) == (None, None, None)
@@ -140,8 +147,8 @@ def test_status_shows_lag_in_records_and_seconds(settings: Settings) -> None:
 
 
 @pytest.fixture
-def topic(settings: Settings) -> str:
-    """The topic of `Page`, migrated, with five records in partition 1."""
+def topic(settings: Settings, writebehind_isolated: Corner) -> str:
+    """The topic of `Page`, migrated, with five records in partition 1, and who may look at it."""
     execute(settings, PAGES)
     migrate(settings, REGISTRY)
     name = f"{settings.kafka.topic_prefix}page"
@@ -149,6 +156,7 @@ def topic(settings: Settings) -> str:
     for _ in range(5):
         producer.produce(name, b"x", b"k", partition=1)
     assert producer.flush(30) == 0
+    writebehind_isolated.give(REGISTRY, {}, "auditor")
     return name
 
 
@@ -167,9 +175,11 @@ def expire(settings: Settings, topic: str, before: int) -> None:
         removed.result(30)
 
 
-def test_expired_records_count_as_lag_only_when_a_flusher_has_begun(settings: Settings, topic: str) -> None:
+def test_expired_records_count_as_lag_only_when_a_flusher_has_begun(
+    settings: Settings, topic: str, writebehind_isolated: Corner
+) -> None:
     expire(settings, topic, 3)
-    with closing(Sampler(settings, REGISTRY)) as sampler:
+    with closing(sampler_of(writebehind_isolated)) as sampler:
         unclaimed = sampler.sample().partitions[1]
         assert (unclaimed.flushed, unclaimed.lag_records) == (None, 2)
         assert unclaimed.lag_s is not None
@@ -182,9 +192,9 @@ def test_expired_records_count_as_lag_only_when_a_flusher_has_begun(settings: Se
         assert (lost.lag_records, lost.lag_s, lost.oldest_pending) == (4, None, None)
 
 
-def test_a_rate_needs_two_samples(settings: Settings, topic: str) -> None:
+def test_a_rate_needs_two_samples(settings: Settings, topic: str, writebehind_isolated: Corner) -> None:
     set_progress(settings, topic, 1)
-    with closing(Sampler(settings, REGISTRY)) as sampler:
+    with closing(sampler_of(writebehind_isolated)) as sampler:
         assert [p.rate_per_s for p in sampler.sample().partitions] == [None, None]
         set_progress(settings, topic, 5)
         second = sampler.sample()
@@ -195,9 +205,9 @@ def test_a_rate_needs_two_samples(settings: Settings, topic: str) -> None:
     assert second.as_json()["lag_records"] == 0
 
 
-def test_the_table_has_a_line_per_partition(settings: Settings, topic: str) -> None:
+def test_the_table_has_a_line_per_partition(settings: Settings, topic: str, writebehind_isolated: Corner) -> None:
     set_progress(settings, topic, 2)
-    with closing(Sampler(settings, REGISTRY)) as sampler:
+    with closing(sampler_of(writebehind_isolated)) as sampler:
         table = render(sampler.sample())
     console = Console(width=200, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
@@ -207,9 +217,9 @@ def test_the_table_has_a_line_per_partition(settings: Settings, topic: str) -> N
     assert "me:1" in claimed
 
 
-def test_watching_goes_on_until_it_is_interrupted(topic: str, writebehind_isolated: Isolation) -> None:
+def test_watching_goes_on_until_it_is_interrupted(topic: str, writebehind_isolated: Corner) -> None:
     command = [sys.executable, "-m", "writebehind.flusher", "status", "--json", "--watch", "--interval", "0.2"]
-    environment = {**os.environ, **writebehind_isolated.env}
+    environment = {**os.environ, **writebehind_isolated.env_of("auditor")}
     arguments = [*command, "--entities", f"{__name__}:Page"]
     process: Popen[str] = Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with process:
@@ -225,11 +235,11 @@ def test_watching_goes_on_until_it_is_interrupted(topic: str, writebehind_isolat
 
 
 def test_an_interval_without_watching_gives_one_sample_with_rates(
-    settings: Settings, topic: str, writebehind_isolated: Isolation
+    settings: Settings, topic: str, writebehind_isolated: Corner
 ) -> None:
     set_progress(settings, topic, 2)
     command = [sys.executable, "-m", "writebehind.flusher", "status", "--json", "--interval", "0.2"]
-    environment = {**os.environ, **writebehind_isolated.env}
+    environment = {**os.environ, **writebehind_isolated.env_of("auditor")}
     arguments = [*command, "--entities", f"{__name__}:Page"]
     done = run(arguments, env=environment, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -241,12 +251,13 @@ def test_an_interval_without_watching_gives_one_sample_with_rates(
 
 
 def test_the_command_prints_json_and_says_which_topics_are_missing(
-    settings: Settings, writebehind_isolated: Isolation
+    settings: Settings, writebehind_isolated: Corner
 ) -> None:
     execute(
         settings, "CREATE TABLE pages (id bigint PRIMARY KEY, views bigint, title text NOT NULL, versions bigint[])"
     )
     migrate(settings, Registry([Page]))
+    # An operator: nobody is given rights on a table that is not there.
     environment = {**os.environ, **writebehind_isolated.env, "WRITEBEHIND_KAFKA__TOPIC_PREFIX": "nowhere."}
     command = [
         sys.executable,
@@ -262,7 +273,7 @@ def test_the_command_prints_json_and_says_which_topics_are_missing(
     assert json.loads(done.stdout)["missing_topics"] == ["nowhere.bench_hot"]
 
 
-def test_the_command_says_what_is_missing_and_exits_with_2(writebehind_isolated: Isolation) -> None:
+def test_the_command_says_what_is_missing_and_exits_with_2(writebehind_isolated: Corner) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
     command = [sys.executable, "-m", "writebehind.flusher", "status", "--entities", "tests.benchmarks.entities"]
     done = run(command, env=environment, timeout=60)

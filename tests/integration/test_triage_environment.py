@@ -16,7 +16,7 @@ import pytest
 from tests.faults.proxy import Moment, Proxy
 from tests.faults.wire import Postgres
 from tests.integration.database_table import Table, table_of
-from tests.integration.flusher_world import through
+from tests.integration.guarded import through
 from tests.integration.triage_world import (
     DDL,
     TRIGGER,

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.proxy import Moment, Proxy
+from tests.faults.proxy import Moment
 from tests.faults.wire import Postgres
 from tests.integration.flusher_entities import Counter, Item
 from tests.integration.flusher_process import TIMEOUT_S
-from tests.integration.flusher_world import World, through, world
-from writebehind.embedded import Stack
-from writebehind.embedded.isolation import Isolation, isolated
+from tests.integration.flusher_world import World, world
+from tests.integration.guarded import Guarded, through
+from writebehind.embedded.isolation import Isolation
 from writebehind.flusher.watchdog import Answer, ask
 
 RECOVERY_S = 30.0  # what is promised after the server's return
@@ -29,8 +29,8 @@ def hold_up(w: World, request: str, answer: Answer, meanwhile: Callable[[], obje
         meanwhile()
         over.wait(2 * TIMEOUT_S)
 
-    with Proxy(w.database_port, Postgres) as proxy:
-        flusher = w.flusher(WRITEBEHIND_DATABASE__URL=through(w.corner.database_url, proxy.port), **STALL)
+    with w.database_proxy(Postgres) as proxy:
+        flusher = w.flusher(**w.through(database=proxy), **STALL)
         flusher.wait_ready()
         w.load(Counter, 100)
         w.wait_flushed()
@@ -47,10 +47,10 @@ def hold_up(w: World, request: str, answer: Answer, meanwhile: Callable[[], obje
 
 
 def test_a_stopped_server_is_let_go_of_and_the_flusher_goes_on_when_it_returns(
-    breakable_stack: Stack, tmp_path: Path
+    breakable_stack: Guarded, tmp_path: Path
 ) -> None:
     postgres = breakable_stack.postgres
-    with isolated(breakable_stack.env()) as corner, world(corner, tmp_path, Counter, Item) as w:
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter, Item) as w:
         flusher, other = w.flusher(**STALL).wait_ready(), w.flusher(**STALL).wait_ready()
         w.load(Counter, 200)
         w.put(Item, 1, title="one", stock=1)
@@ -116,7 +116,7 @@ def test_what_the_server_says_of_a_backend(writebehind_isolated: Isolation, tmp_
             w.wait(lambda: ask(url, pids)[pids[0]] is Answer.IDLE, "the first to be idle for longer than a pause")
             assert ask(url, [*pids, 1]) == {pids[0]: Answer.IDLE, pids[1]: Answer.BUSY, 1: Answer.GONE}
         waiter.join(TIMEOUT_S)
-        with Proxy(w.database_port) as proxy:
+        with w.database_proxy() as proxy:
             stalled = through(url, proxy.port)
             proxy.to_client.stall()
             assert ask(stalled, pids) == dict.fromkeys(pids, Answer.SILENT)

@@ -68,7 +68,7 @@ async def test_a_row_that_somebody_keeps_locked_is_not_waited_for_longer_than_se
     database = here.settings.database.model_copy(update={"lock_timeout_s": 0.2})
     async with AsyncClient.open(here.settings.model_copy(update={"database": database})) as client:
         await client.create(cls, 1, name="Ada")
-        with psycopg.connect(here.settings.database.url.get_secret_value()) as blocker:
+        with psycopg.connect(here.corner.database_url) as blocker:
             blocker.execute(f"SELECT FROM {declaration_of(cls).table} FOR UPDATE".encode())
             with pytest.raises(NotApplied, match="55P03"):
                 await client.update(cls, 1, name="Countess", timeout_s=60)

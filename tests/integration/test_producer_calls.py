@@ -22,7 +22,8 @@ from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, Config
 from confluent_kafka.admin._resource import ResourceType
 
 from tests.integration.flusher_process import wait_until
-from tests.integration.producer_world import Player, Through, Visit, World, world
+from tests.integration.producer_world import ENTITIES, Player, Through, Visit, World, world
+from tests.integration.rights import take_acls
 from tests.zygote import Popen
 from writebehind.embedded import Isolation
 from writebehind.producer import (
@@ -31,6 +32,7 @@ from writebehind.producer import (
     ClientClosed,
     ConfigurationError,
     InvalidWrite,
+    NotApplied,
     PartlyFailed,
 )
 from writebehind.shared import bookkeeping, naming
@@ -276,6 +278,24 @@ async def test_a_topic_that_does_not_exist_is_named(writebehind_isolated: Isolat
             with pytest.raises(ConfigurationError, match=r"there is no topic '.*through'.*writebehind migrate"):
                 await client.update(Through, 1, name="x")
         assert here.entry(Through, "1") == {}
+
+
+async def test_a_client_without_rights_says_so_and_takes_no_write(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    take_acls(here.corner)
+    async with AsyncClient.open(here.settings) as client:
+        with pytest.raises(ConfigurationError, match=r"topic '.*player' may not be written: `writebehind grants"):
+            await client.update(Player, 1, name="x")
+        # librdkafka gives up where it may not even have an id: nowhere may this client write.
+        given_up = "CLUSTER_AUTHORIZATION_FAILED: no write will be taken"
+        await asyncio.to_thread(wait_until, lambda: given_up in caplog.text, given_up)
+        here.give("producer", *ENTITIES)
+        with pytest.raises(NotApplied, match="could not be handed over"):
+            await client.update(Player, 1, name="x")
+    assert here.records(Player) == []
+    async with AsyncClient.open(here.settings) as client:
+        await client.update(Player, 1, name="y")
 
 
 def min_insync_replicas(admin: AdminClient, topic: str) -> str:

@@ -136,6 +136,10 @@ class Outbox:
         if known.error is not None:
             if known.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise ConfigurationError(f"there is no topic {topic!r}: create it with `writebehind migrate`")
+            if known.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise ConfigurationError(
+                    f"topic {topic!r} may not be written: `writebehind grants --role producer` prints what that takes"
+                )
             return
         replicas = min((len(partition.replicas) for partition in known.partitions.values()), default=1)
         if required > replicas:
@@ -169,7 +173,13 @@ class Outbox:
 
     def _poll(self) -> None:
         while not self._closing:
-            self._producer.poll(POLL_S)
+            try:
+                self._producer.poll(POLL_S)
+            except KafkaException as error:
+                # A fatal error, which is raised here once. librdkafka takes nothing any more, and writes are told so.
+                log.critical(
+                    "kafka: %s: no write will be taken until this client is opened again", error.args[0].name()
+                )
             if self._done:
                 # Callbacks run inside poll only, so nobody appends while the list is taken.
                 done = self._done.copy()

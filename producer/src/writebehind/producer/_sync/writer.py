@@ -221,9 +221,8 @@ class Writer:
             self.outbox.send(write, write.record())
         except (KafkaException, BufferError) as error:
             name = write.target.declaration.cls.__name__
-            write.failure = NotApplied(
-                f"{name}: the record could not be handed over ({type(error).__name__}); it was not applied"
-            )
+            why = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
+            write.failure = NotApplied(f"{name}: the record could not be handed over ({why}); it was not applied")
             self.outbox.release([write])
             self._runtime.spawn(self._take_back, [write])
 

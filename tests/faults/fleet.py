@@ -21,7 +21,7 @@ from writebehind.embedded.supervisor import Supervisor
 REFUSED_TO_START: Final = 2
 STOP_TIMEOUT_S: Final = 10.0  # what a flusher promises after SIGTERM, in every state
 BEGIN_TIMEOUT_S: Final = 15.0
-_BEGUN: Final = b" INFO writebehind.flusher flushing "
+_BEGUN: Final = b"] flushing "
 _POLL_S: Final = 0.05
 _RESTART_S: Final = 1.0
 

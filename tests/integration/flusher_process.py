@@ -75,7 +75,7 @@ class Flusher:
 
     def wait_ready(self) -> Self:
         """Wait until it has checked everything and joins its group."""
-        self.wait_log("INFO writebehind.flusher flushing ")
+        self.wait_log("] flushing ")
         return self
 
     @property

@@ -5,64 +5,56 @@ An exception is told by its type, its SQLSTATE and where it was raised, not by i
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-import time
 import traceback
+from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
+import structlog
 from opentelemetry import trace
 
 from writebehind.shared.settings import LogSettings
 
 Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
+_stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+
 
 def configure_logging(settings: LogSettings) -> None:
     """Log to stderr in the form and from the level that the settings say."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Json() if settings.format == "json" else Console())
+    handler.setFormatter(formatter(settings.format))
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
 
 
-class Console(logging.Formatter):
-    """A line for people."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line, with the trace's id when a span is open, and the frames of an exception."""
-        record.exc_text = None  # of another handler's formatter
-        ids = trace_ids()
-        line = super().format(record)
-        return f"{line} trace_id={ids['trace_id']} span_id={ids['span_id']}" if ids else line
-
-    def formatException(self, ei: Raised) -> str:  # noqa: N802  # the name that logging calls
-        """Without the message."""
-        return described(ei)
-
-
-class Json(logging.Formatter):
-    """A JSON object in a line, for machines: `time` (UTC), `level`, `logger`, `message`, and what there is of ids and
-    `exception`.
+def formatter(form: Literal["json", "console"]) -> logging.Formatter:
+    """`json`: an object in a line, with `time` (UTC), `level`, `logger`, `message`, and what there is of `trace_id`,
+    `span_id` and `exception`. `console`: the same for people.
     """
+    renderer = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=False,
+            pad_event_to=0,
+            sort_keys=False,
+            event_key="message",
+            timestamp_key="time",
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    )
+    return structlog.stdlib.ProcessorFormatter(processors=[_told, renderer])
 
-    def format(self, record: logging.LogRecord) -> str:
-        """One object in one line."""
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        told: dict[str, Any] = {
-            "time": f"{seconds}.{int(record.msecs):03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **trace_ids(),
-        }
-        if record.exc_info:
-            told["exception"] = described(record.exc_info)
-        return json.dumps(told, ensure_ascii=False)
+
+def _told(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    record: logging.LogRecord = event["_record"]
+    told: dict[str, Any] = dict(_stamp(logger, name, {}))
+    told.update(level=record.levelname, logger=record.name, message=event["event"], **trace_ids())
+    if raised := event.get("exc_info"):
+        told["exception"] = described(raised)
+    return told
 
 
 def trace_ids() -> dict[str, str]:

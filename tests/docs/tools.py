@@ -61,15 +61,23 @@ def pg_dump(arguments: list[str]) -> None:
 
 
 def pg_restore(arguments: list[str]) -> None:
-    """`pg_restore --clean --if-exists [--table=TABLE] --dbname=URL FILE`: the tables as they were."""
+    """`pg_restore --clean --if-exists --dbname=URL FILE`: the tables as they were.
+
+    `pg_restore --data-only --table=TABLE --dbname=URL FILE`: the rows of one, into an empty table. A table that is
+    made anew by itself is refused: the real one leaves its primary key and its indexes out.
+    """
     url = next(a.removeprefix("--dbname=") for a in arguments if a.startswith("--dbname="))
     only = [a.removeprefix("--table=") for a in arguments if a.startswith("--table=")]
+    clean = "--clean" in arguments
+    if clean == ("--data-only" in arguments) or (clean and only):
+        sys.exit("pg_restore: give --clean, or --data-only with --table")
     found: dict[tuple[str, str], bytes] = pickle.loads(Path(arguments[-1]).read_bytes())  # noqa: S301  # written above
     with psycopg.connect(url) as connection:
         for table, rows in found.items():
             if only and table[1] not in only:
                 continue
-            connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(*table)))
+            if clean:
+                connection.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(*table)))
             with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(*table))) as copy:
                 copy.write(rows)
 

@@ -241,7 +241,12 @@ class Client:
         raise PartlyFailed(receipts, failures)
 
     def get(self, entity: type[E], key: Any, /) -> E | None:
-        """The row as it is with all pending writes, or None. Raises InvalidWrite for a bad key, DatabaseDown."""
+        """The row with what is pending, or None when there is none.
+
+        While the cache is away, or after it lost its data, a write-behind row is shown as the database has it, which
+        lags until what is in Kafka is flushed. One of the other strategies is as the last write left it.
+        Raises InvalidWrite for a bad key, DatabaseDown.
+        """
         if (direct := self._directly(entity)) is not None:
             return (self._direct.get_many(direct, [key]))[0]  # type: ignore[return-value]  # as below
         target = self._target(entity)
@@ -249,7 +254,7 @@ class Client:
         return found[0]  # type: ignore[return-value]  # instances of the class that was asked for
 
     def get_many(self, entity: type[E], keys: Sequence[Any], /) -> dict[Any, E]:
-        """The rows that exist, by the keys as given."""
+        """The rows that exist, by the keys as given: many at once, otherwise as `get`, whose errors it raises."""
         if (direct := self._directly(entity)) is not None:
             found = self._direct.get_many(direct, keys)
         else:

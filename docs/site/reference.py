@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
 import typer
+from docs.site import api
+from docs.site.tables import plain, table
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -38,7 +40,7 @@ def filled(markdown: str) -> str:
 
 def _settings() -> str:
     """Every variable, with its unit and default."""
-    parts = [_table(("variable", "meaning"), ((f"`{name}`", text) for name, text in SOURCES.items()))]
+    parts = [table(("variable", "meaning"), ((f"`{name}`", text) for name, text in SOURCES.items()))]
     groups: dict[str, list[Sequence[str]]] = {}
     for variable in variables():
         default = "**needed**" if variable.default is None else f"`{variable.default}`"
@@ -47,7 +49,7 @@ def _settings() -> str:
     for group, rows in groups.items():
         if group:
             parts += [f"## {group}", (inspect.getdoc(Settings.model_fields[group].annotation) or "")]
-        parts.append(_table(("variable", "type", "default", "meaning"), rows))
+        parts.append(table(("variable", "type", "default", "meaning"), rows))
     return "\n\n".join(parts)
 
 
@@ -65,8 +67,8 @@ def _commands() -> str:
         context = typer.Context(command, info_name=" ".join(words))
         usage = " ".join((*words, *command.collect_usage_pieces(context)))
         records = [record for p in command.params if (record := p.get_help_record(context))]
-        parts += [f"## {' '.join(words[1:])}", _plain(inspect.cleandoc(command.help or "")), f"```text\n{usage}\n```"]
-        parts.append(_table(("option", "meaning"), ((_option(name), text) for name, text in records)))
+        parts += [f"## {' '.join(words[1:])}", plain(inspect.cleandoc(command.help or "")), f"```text\n{usage}\n```"]
+        parts.append(table(("option", "meaning"), ((_option(name), text) for name, text in records)))
     return "\n\n".join(parts)
 
 
@@ -82,7 +84,7 @@ def _option(name: str) -> str:
     """An option and what it takes, in words of the user's and not of Python's."""
     for python, said in _TYPES.items():
         name = name.replace(f"<{python}>", f"<{said}>")
-    return f"<code>{_plain(name.strip()).replace('|', '&#124;')}</code>"
+    return f"<code>{plain(name.strip()).replace('|', '&#124;')}</code>"
 
 
 def _metrics() -> str:
@@ -94,13 +96,13 @@ def _metrics() -> str:
                 (
                     f"`{series.name}`<br>`{_prometheus_name(series)}`",
                     f"{series.kind}, `{series.unit}`",
-                    _plain(series.description) + "".join(f"<br>`{attribute}`" for attribute in series.attributes),
+                    plain(series.description) + "".join(f"<br>`{attribute}`" for attribute in series.attributes),
                 )
                 for series in group
             ]
             parts += [
                 f"## {name.lower().replace('_', ' ')}",
-                _table(("series", "kind, unit", "meaning, attributes"), rows),
+                table(("series", "kind, unit", "meaning, attributes"), rows),
             ]
     return "\n\n".join(parts)
 
@@ -110,11 +112,11 @@ def _spans() -> str:
         (
             f"`{span.name}`",
             span.kind,
-            _plain(span.description) + "".join(f"<br>`{attribute}`" for attribute in span.attributes),
+            plain(span.description) + "".join(f"<br>`{attribute}`" for attribute in span.attributes),
         )
         for span in telemetry.SPANS
     ]
-    return _table(("span", "kind", "meaning, attributes"), rows)
+    return table(("span", "kind", "meaning, attributes"), rows)
 
 
 def _attributes() -> str:
@@ -129,7 +131,7 @@ def _attributes() -> str:
         )
         for name in sorted(used)
     )
-    return _table(("attribute", "meaning", "values"), rows)
+    return table(("attribute", "meaning", "values"), rows)
 
 
 def _prometheus_name(series: telemetry.Series) -> str:
@@ -182,7 +184,7 @@ def _letter_headers() -> str:
     names = [name for name, _ in made]
     if set(names) != set(_HEADERS):
         raise LookupError(f"describe in docs/site/reference.py: {set(names) ^ set(_HEADERS)}")
-    return _table(("header", "meaning"), ((f"`{name}`", _HEADERS[name]) for name in names))
+    return table(("header", "meaning"), ((f"`{name}`", _HEADERS[name]) for name in names))
 
 
 _VERDICTS: Mapping[triage.Verdict, tuple[str, str]] = {
@@ -213,7 +215,7 @@ def _sqlstates() -> str:
         (f"`{code}`{_condition(code)}", _verdict(row), comment)
         for (code, row), comment in zip(triage.TABLE.items(), comments, strict=True)
     ]
-    return _table(("code", "verdict", "why"), rows)
+    return table(("code", "verdict", "why"), rows)
 
 
 def _condition(code: str) -> str:
@@ -240,13 +242,9 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
     "letter_headers": _letter_headers,
     "verdicts": _verdicts,
     "sqlstates": _sqlstates,
+    "strategies": api.strategies,
+    "client": api.client,
+    "receipt": api.receipt,
+    "cached": api.cached_results,
+    "errors": api.errors,
 }
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(cell.strip().replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
-    return "\n".join([" | ".join(head), " | ".join("---" for _ in head), *lines]) if lines else ""
-
-
-def _plain(text: str) -> str:
-    return text.replace("<", "&lt;")

@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from docs.site import pages, reference
+from docs.site import api, pages, reference
 
 from writebehind.flusher import triage
+from writebehind.producer import CacheAside, Client, WriteBehind, WriteThrough
 from writebehind.shared import telemetry
 from writebehind.shared.settings_reference import variables
 
@@ -69,8 +71,31 @@ def test_the_reference_has_what_the_code_has(site: Path) -> None:
     assert [s.name for s in telemetry.FLUSHER if s.name not in said("metrics")] == []
     assert [code for code in triage.TABLE if f"<code>{code}</code>" not in said("sqlstates")] == []
     assert "__connect.errors.exception.message" in said("headers")
+    strategies = {f.name for s in (WriteBehind, CacheAside, WriteThrough) for f in fields(s)}
+    methods = {name for name in vars(Client) if not name.startswith("_")} - {"loaded", "unloaded"}
+    assert {"early_recompute_beta", "get_many"} <= strategies | methods
+    assert [name for name in strategies if f"<code>{name}</code>" not in said("client")] == []
+    assert [name for name in methods if f'<h3 id="{name}">' not in said("client")] == []
+    assert "<code>PartlyFailed</code>" in said("client")
     for shown in ("letters replay", "stack up", "--keys-per-second"):
         assert shown in said("cli")
+
+
+def test_a_parameter_that_there_is_not_is_an_error() -> None:
+    def call(given: int) -> None:
+        """Do it.
+
+        gone: what it was told.
+        """
+
+    with pytest.raises(LookupError, match="gone"):
+        api.Docstring.of(call, ["given"])
+
+
+def test_an_option_that_is_not_told_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CacheAside, "__doc__", "Write the row.")
+    with pytest.raises(LookupError, match="ttl_jitter"):
+        reference.filled("<!-- reference: strategies -->")
 
 
 def test_prometheus_names_are_the_exporters() -> None:

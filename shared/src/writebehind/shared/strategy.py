@@ -15,14 +15,16 @@ class WriteBehind:
     """Write the cache and Kafka now, the database a moment later in batches.
 
     flush_delay_s: longest time a write may wait for its batch to fill, in seconds.
-    ttl_s: life of a clean cache entry, in seconds; an entry with pending writes does not expire.
+    ttl_s: life of a clean cache entry, in seconds, from when it was filled or its last write was flushed; an entry with
+        pending writes does not expire.
     deletes: whether `delete` may be called; it costs a version per field and a look at the tombstones per batch.
     on_broker_down: what a write does when the broker cannot take it. "block": wait for room until the call's time-out;
         "shed": fail at once with `Shed`; "through": write the row in Postgres now, guarded by versions.
     on_missing: what the flusher does with a patch whose row does not exist: "insert" it, "skip" it, or refuse it as a
         "dead_letter", which can be replayed once there is a row.
     negative_ttl_s: how long "there is no row" is kept, in seconds.
-    versions_column: the `bigint[]` column that holds the version of each field; needed with `Last` fields or deletes.
+    versions_column: the `bigint[]` column of the table that holds the version of each field; needed with `Last` fields
+        or deletes, and made by `writebehind migrate --tables`. Entities that share a table need one each.
     """
 
     flush_delay_s: float = 0.2
@@ -51,8 +53,9 @@ class CacheAside:
     The table needs no column for it. What somebody changes in the row by other means is seen after the TTL, or
     after an explicit invalidation.
 
-    ttl_s: life of a filled entry, in seconds; each gets up to `ttl_jitter` of it less, so that entries filled
-        together do not expire together.
+    ttl_s: life of a filled entry, in seconds.
+    ttl_jitter: the part of `ttl_s`, at least 0 and less than 1, by which an entry's life may be shorter, at random, so
+        that entries which were filled together do not expire together.
     negative_ttl_s: how long "there is no row" is kept, in seconds.
     early_recompute_beta: above 0, a reader now and then reloads an entry shortly before it expires, the more often the
         longer a load takes, so that a hot entry never expires under its readers (XFetch: Vattani, Chierichetti and
@@ -77,9 +80,14 @@ class CacheAside:
 class WriteThrough:
     """Write the row in the database and the cache entry in one call; a read after it is never older, whoever reads.
 
+    ttl_s: life of an entry, in seconds.
+    ttl_jitter: the part of `ttl_s`, at least 0 and less than 1, by which an entry's life may be shorter, at random, so
+        that entries which were filled together do not expire together.
+    negative_ttl_s: how long "there is no row" is kept, in seconds.
     version_column: a `bigint` column; the statement that writes a row raises it, and an entry is only replaced by a
         newer one.
-    The others are as for CacheAside.
+    on_cache_down: what a write does when the cache cannot be told. "invalidate": write, after the invalidation is safe
+        in Kafka, from where the flusher carries it out; "fail": refuse with `NotApplied` before anything is written.
     """
 
     ttl_s: float = 300.0

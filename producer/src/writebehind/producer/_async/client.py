@@ -66,8 +66,9 @@ class AsyncClient:
     ) -> Self:
         """A client for these settings (default: the environment's); connect it with `start` or as a context manager.
 
-        on_delivery_failed: told of writes that failed when nobody waited any more (`wait="enqueued"`, or
-        after a time-out).
+        on_delivery_failed: called with the receipt and the error of a write that failed when nobody waited for it any
+            more: after a time-out, and with `wait="enqueued"`, where nothing else tells of it. The cache does not
+            show the write any more when the error is NotApplied. It must not block.
         Raises ConfigurationError.
         """
         return cls(settings or load_settings(), on_delivery_failed)
@@ -108,7 +109,10 @@ class AsyncClient:
         await self.close()
 
     async def close(self, timeout_s: float | None = None) -> CloseReport:
-        """Stop accepting calls, drain what is under way, and tell what could not be delivered."""
+        """Stop accepting calls, drain what is under way, and tell what could not be delivered.
+
+        timeout_s: longest wait for the broker, in seconds (default: producer.close_timeout_s).
+        """
         if self._state != "open":
             return CloseReport([])
         self._state = "closed"
@@ -140,11 +144,12 @@ class AsyncClient:
         """Write some fields of a row; each value is merged as its field declares: Last replaces, Sum adds,
         Max and Min compare.
 
-        A cache-aside or write-through row must be there (`create` adds one); a write-behind one is inserted when it is
-        missing, by the flusher.
+        A cache-aside or write-through row must be there (`create` adds one); a write-behind one that is missing is
+        inserted by the flusher, unless its `on_missing` says otherwise.
         key: the key's value; a tuple, or a mapping by column, when it is composite.
-        wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way. Only for
-            write-behind: the others return when the row is written.
+        wait: "acknowledged" returns when the broker has the record; "enqueued" when it is on its way: what fails later
+            is told to `on_delivery_failed` of `open` alone. Only for write-behind: the others return when the row is
+            written.
         timeout_s: longest call, in seconds (default: producer.timeout_s).
         connection: write the row in the transaction that is open there; see `transaction`. Not for write-behind.
         Raises InvalidWrite or Refused, RowMissing (nothing written), NotApplied or Shed (nothing applied, try again),
@@ -166,7 +171,10 @@ class AsyncClient:
         connection: Connection | None = None,
         **deltas: Any,
     ) -> AsyncReceipt:
-        """Add to Sum fields, all in one write. Like `update`, but refuses fields that are not declared Sum."""
+        """Add to Sum fields, all in one write. Like `update`, but refuses fields that are not declared Sum.
+
+        Raises as `update` does.
+        """
         if (direct := self._directly(entity, connection)) is not None:
             return await self._write(direct, "add", key, deltas, timeout_s, connection)
         target = await self._target(entity)
@@ -222,8 +230,9 @@ class AsyncClient:
     ) -> list[AsyncReceipt]:
         """Many updates of one entity, as (key, patch) pairs; one receipt each, in order.
 
-        All are checked before any is written (InvalidWrite). Those of a cache-aside or write-through entity are one
-        transaction: all or none. Write-behind raises PartlyFailed when some failed and others did not.
+        All are checked before any is written. Those of a cache-aside or write-through entity are written all or
+        none, in one transaction.
+        Raises as `update` does; for write-behind PartlyFailed when some failed and others did not.
         """
         if (direct := self._directly(entity, connection)) is not None:
             checked = [self._direct.checked(direct, "update", key, patch) for key, patch in patches]
@@ -253,7 +262,10 @@ class AsyncClient:
         return found[0]  # type: ignore[return-value]  # instances of the class that was asked for
 
     async def get_many(self, entity: type[E], keys: Sequence[Any], /) -> dict[Any, E]:
-        """The rows that exist, by the keys as given: many at once, otherwise as `get`, whose errors it raises."""
+        """The rows that exist, by the keys as given: as many calls of `get`, in few round trips.
+
+        Raises InvalidWrite for a bad key, DatabaseDown.
+        """
         if (direct := self._directly(entity)) is not None:
             found = await self._direct.get_many(direct, keys)
         else:
@@ -269,6 +281,7 @@ class AsyncClient:
                 await client.update(Player, 42, name="Ada", connection=connection)
 
         connection: yours, with no transaction open; by default one of the client's pool.
+        timeout_s: longest wait for a connection of the pool, in seconds (default: producer.timeout_s).
         Commits at the end; then the entries of what was written are dropped. An exception rolls everything back.
         Between a write and the end its entry is read from the database.
         Raises NotApplied or Unknown when the commit failed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.k8s_secrets import mounted, secrets
 from tests.deploy.manifests import K8S, LAYERS, OVERLAYS, Document, kustomization, named, pod_templates, tool, written
 from tests.deploy.schemas import Judge, accepted_by, kubeconform
 from tests.deploy.vocabulary import SETTINGS, check_command, check_environment, documents
@@ -44,16 +44,6 @@ def environment(layer: list[Document], container: Document) -> dict[str, str]:
     for source in container["envFrom"]:
         found |= named(layer, "ConfigMap")[source["configMapRef"]["name"]]["data"]
     return found | {variable["name"]: variable.get("value", "pod-0") for variable in container["env"]}
-
-
-def mounted(folder: Path, files: dict[str, str]) -> Path:
-    """Files as the kubelet mounts them: links to a folder whose name changes with its content."""
-    (folder / "..2026_11_25").mkdir(parents=True)
-    (folder / "..data").symlink_to("..2026_11_25")
-    for name, text in files.items():
-        (folder / "..2026_11_25" / name).write_text(text)
-        (folder / name).symlink_to(f"..data/{name}")
-    return folder
 
 
 @layers
@@ -92,7 +82,8 @@ def test_a_container_runs_a_command_that_exists_with_settings_that_are_complete(
             mounted(app / Path(mount["mountPath"]).relative_to("/app"), data)
         elif "secret" in volume:
             assert variables["WRITEBEHIND_SECRETS_DIR"] == mount["mountPath"]
-            variables["WRITEBEHIND_SECRETS_DIR"] = str(mounted(tmp_path / "secrets", secrets()))
+            secret = secrets(layer)[volume["secret"]["secretName"]]
+            variables["WRITEBEHIND_SECRETS_DIR"] = str(mounted(tmp_path / "secrets", secret))
     # Any command that loads settings and entities will do; this one needs no server.
     done = subprocess.run(
         [sys.executable, "-m", "writebehind.flusher", "migrate", "--print"],
@@ -105,13 +96,6 @@ def test_a_container_runs_a_command_that_exists_with_settings_that_are_complete(
     )
     assert done.returncode == 0, done.stderr
     assert 'ALTER TABLE "players"' in done.stdout
-
-
-def secrets() -> dict[str, str]:
-    """The secret that the README makes."""
-    found = re.findall(r"--from-literal=(\w+)=(\S+)", (K8S / "README.md").read_text())
-    assert {SETTINGS[name].secret for name, _ in found} == {True}
-    return dict(found)
 
 
 @containers

@@ -139,6 +139,7 @@ bench-flush: $(STAMP) ## Flusher against what one bare connection can do
 	$(PY) -m tests.benchmarks.bench_flush $(ARGS)
 
 # Not one of `bench`: it fetches another 40 MB, of a program that is not ours.
+.PHONY: bench-peer
 bench-peer: $(STAMP) ## Flusher beside the Debezium JDBC sink, whose jars are fetched the first time; ARGS: --quick, --rounds
 	$(PY) -m tests.benchmarks.bench_peer $(ARGS)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import redis
 import tenacity
 from confluent_kafka.admin import AdminClient
+from redis.exceptions import ResponseError
 
-from writebehind.shared import table
+from writebehind.shared import cluster, table
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
@@ -71,7 +72,7 @@ def _tell(state: tenacity.RetryCallState) -> None:
 
 
 def preflight(settings: Settings, registry: Registry) -> dict[str, Prepared]:
-    """Check tables, slots, librdkafka's options and the cache's eviction policy.
+    """Check tables, slots, librdkafka's options, and that the cache is no cluster and evicts nothing that is pending.
 
     A cache or broker that is down does not matter yet. Raises ConfigurationError listing every problem; Unreachable
     when the database does not answer.
@@ -116,6 +117,8 @@ def _cache_problems(settings: CacheSettings) -> list[str]:
     except ConfigurationError as error:
         return [str(error)]
     try:
+        if is_cluster(client):
+            return [cluster.REFUSED]
         # Not CONFIG GET: hosted caches refuse CONFIG.
         policy = str(client.info("memory").get("maxmemory_policy", ""))
     except (redis.RedisError, OSError):
@@ -124,6 +127,14 @@ def _cache_problems(settings: CacheSettings) -> list[str]:
         client.close()
     problem = eviction_problem(policy)
     return [] if problem is None else [f"{problem[0]}. To mend it: {problem[1]}"]
+
+
+def is_cluster(client: redis.Redis) -> bool:
+    """Whether the cache is a node of a cluster. Raises RedisError or OSError when it does not answer."""
+    try:
+        return cluster.is_cluster(client.execute_command(cluster.HELLO))  # type: ignore[no-untyped-call]
+    except ResponseError:
+        return False  # it does not know HELLO: older than 6.2, which `check` tells, or a proxy
 
 
 def eviction_problem(policy: str) -> tuple[str, str] | None:

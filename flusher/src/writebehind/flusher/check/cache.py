@@ -12,13 +12,13 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from writebehind.shared import naming
+from writebehind.shared import cluster, naming
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
 
 from ..grants import cache as grants
 from ..grants.roles import Role
-from ..preflight import eviction_problem
+from ..preflight import eviction_problem, is_cluster
 from ..settle import connect
 from .finding import Finding, error, hint, skewed, warning
 
@@ -51,16 +51,19 @@ _TRIES: Sequence[tuple[str, Callable[[str], Sequence[Any]]]] = (
 def look(settings: Settings, role: Role) -> tuple[list[Finding], dict[str, Any]]:
     """Findings, and what the server says of itself. Raises ConfigurationError when it cannot be asked."""
     client = connect(settings.cache, "writebehind-check")
+    clustered = False
     try:
-        client.exists(_key(settings))
+        clustered = is_cluster(client)
+        if not clustered:  # which answers with redirections
+            client.exists(_key(settings))
     except NoPermissionError:
         pass  # it answers; what is allowed is seen below
     except (RedisError, OSError) as problem:
         client.close()
         raise ConfigurationError(f"the cache cannot be asked ({type(problem).__name__})") from None
     try:
-        facts = _facts(client)
-        found = [*_server(facts), *_allowed(client, settings, role)]
+        facts = {**_facts(client), "cluster": clustered}
+        found = [*of_server(facts), *_allowed(client, settings, role)]
         if facts["clock_skew_s"] is not None:
             found += skewed(SERVER, facts["clock_skew_s"])
         return found, facts
@@ -87,7 +90,10 @@ def _facts(client: redis.Redis) -> dict[str, Any]:
     return {**{name: info.get(name) for name in names}, "clock_skew_s": skew}
 
 
-def _server(facts: dict[str, Any]) -> Iterator[Finding]:
+def of_server(facts: dict[str, Any]) -> Iterator[Finding]:
+    """What is wrong with a cache that says so of itself. Pure."""
+    if facts["cluster"]:
+        yield error(SERVER, cluster.WHAT, cluster.WHY, cluster.FIX)
     if facts["redis_version"] is None:
         what, why = "INFO is not allowed", "version, eviction and persistence could not be looked at"
         yield hint(SERVER, what, why, "allow it while you check: +info")

@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from writebehind.shared.cluster import REFUSED
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
@@ -81,12 +82,18 @@ class AsyncCache:
         self._breaker.succeeded()
         return hashes
 
-    async def check_policy(self) -> None:
-        """Refuse a cache that may evict entries whose writes are still pending. Raises ConfigurationError."""
+    async def check_server(self) -> None:
+        """Refuse a cluster, and a cache that may evict entries whose writes are still pending.
+
+        Raises ConfigurationError.
+        """
         try:
-            policy = await self._line.policy()
+            cluster = await self._line.is_cluster()
+            policy = None if cluster else await self._line.policy()
         except (RedisError, OSError):
             return  # down, or CONFIG is not allowed here: `writebehind check` tells
+        if cluster:
+            raise ConfigurationError(REFUSED)
         if policy is not None and policy.startswith("allkeys"):
             raise ConfigurationError(
                 f"the cache's maxmemory-policy is {policy}, which may evict entries with pending writes; "

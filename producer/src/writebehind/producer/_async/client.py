@@ -76,14 +76,15 @@ class AsyncClient:
     async def start(self) -> Self:
         """Connect.
 
-        Raises ConfigurationError when the cache may evict entries with pending writes, or librdkafka refuses an option.
+        Raises ConfigurationError when the cache is a cluster or may evict entries with pending writes, or librdkafka
+        refuses an option.
         """
         self._pid = os.getpid()
         self._runtime = Runtime()
         self._cache = AsyncCache(self._settings.cache)
         self._rows = AsyncRows(self._settings.database)
         try:
-            await self._cache.check_policy()
+            await self._cache.check_server()
             self._writer = AsyncWriter(self._settings, self._cache, self._rows, self._runtime)
         except BaseException:
             await self._cache.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from writebehind.shared.cluster import REFUSED
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
@@ -82,12 +83,18 @@ class Cache:
         self._breaker.succeeded()
         return hashes
 
-    def check_policy(self) -> None:
-        """Refuse a cache that may evict entries whose writes are still pending. Raises ConfigurationError."""
+    def check_server(self) -> None:
+        """Refuse a cluster, and a cache that may evict entries whose writes are still pending.
+
+        Raises ConfigurationError.
+        """
         try:
-            policy = self._line.policy()
+            cluster = self._line.is_cluster()
+            policy = None if cluster else self._line.policy()
         except (RedisError, OSError):
             return  # down, or CONFIG is not allowed here: `writebehind check` tells
+        if cluster:
+            raise ConfigurationError(REFUSED)
         if policy is not None and policy.startswith("allkeys"):
             raise ConfigurationError(
                 f"the cache's maxmemory-policy is {policy}, which may evict entries with pending writes; "

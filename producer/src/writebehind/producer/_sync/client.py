@@ -77,14 +77,15 @@ class Client:
     def start(self) -> Self:
         """Connect.
 
-        Raises ConfigurationError when the cache may evict entries with pending writes, or librdkafka refuses an option.
+        Raises ConfigurationError when the cache is a cluster or may evict entries with pending writes, or librdkafka
+        refuses an option.
         """
         self._pid = os.getpid()
         self._runtime = Runtime()
         self._cache = Cache(self._settings.cache)
         self._rows = Rows(self._settings.database)
         try:
-            self._cache.check_policy()
+            self._cache.check_server()
             self._writer = Writer(self._settings, self._cache, self._rows, self._runtime)
         except BaseException:
             self._cache.close()

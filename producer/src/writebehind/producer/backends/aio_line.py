@@ -23,6 +23,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as CacheTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from writebehind.shared.cluster import HELLO, is_cluster
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
@@ -67,6 +68,14 @@ class AsyncCacheLine:
 
     async def unlink(self, keys: Sequence[str]) -> None:
         await self._ask([("UNLINK", *keys)])
+
+    async def is_cluster(self) -> bool:
+        """Whether the server is a node of a cluster; one that does not know HELLO is none that we can tell."""
+        try:
+            (reply,) = await self._ask([(HELLO,)])
+        except ResponseError:
+            return False
+        return is_cluster(reply)
 
     async def policy(self) -> str | None:
         """The `maxmemory-policy`."""

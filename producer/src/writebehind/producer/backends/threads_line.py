@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from writebehind.shared.cluster import HELLO, is_cluster
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
 
@@ -66,6 +67,13 @@ class CacheLine:
 
     def unlink(self, keys: Sequence[str]) -> None:
         self._client.unlink(*keys)
+
+    def is_cluster(self) -> bool:
+        """Whether the server is a node of a cluster; one that does not know HELLO is none that we can tell."""
+        try:
+            return is_cluster(self._client.execute_command(HELLO))  # type: ignore[no-untyped-call]
+        except ResponseError:
+            return False
 
     def policy(self) -> str | None:
         """The `maxmemory-policy`."""

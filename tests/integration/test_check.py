@@ -111,6 +111,36 @@ def test_a_topic_that_may_not_be_read_is_told_with_its_command(world: Roles) -> 
         world.give("flusher")
 
 
+@pytest.mark.parametrize(
+    ("role", "name", "operation"),
+    [
+        (Role.FLUSHER, "{}", AclOperation.READ),
+        (Role.FLUSHER, "{}-invalidations", AclOperation.READ),
+        (Role.AUDITOR, "{}-invalidations", AclOperation.DESCRIBE),
+        (Role.AUDITOR, "writebehind-", AclOperation.DESCRIBE),
+    ],
+)
+def test_a_group_that_may_not_be_joined_or_asked_for_is_told_with_its_command(
+    world: Roles, role: Role, name: str, operation: AclOperation
+) -> None:
+    settings = world.settings(str(role))
+    group = name.format(settings.flusher.group)
+    pattern = ResourcePatternType.PREFIXED if name == "writebehind-" else ResourcePatternType.LITERAL
+    who = f"User:writebehind_{role}"
+    acl = AclBindingFilter(ResourceType.GROUP, group, pattern, who, "*", operation, AclPermissionType.ALLOW)
+    admin = AdminClient({"bootstrap.servers": world.corner.bootstrap_servers})
+    assert [len(future.result(30)) for future in admin.delete_acls([acl]).values()] == [1]
+    try:
+        (found,) = errors(settings, role)
+    finally:
+        world.give(str(role))
+    assert found.server == "kafka"
+    assert f"may not {operation.name.title()} the group {group}" in found.what
+    assert found.fix.startswith("kafka-acls ")
+    assert f"--allow-principal {who} --operation {operation.name.title()} --group {group}" in found.fix
+    assert errors(settings, role) == []
+
+
 def test_tables_that_are_not_as_declared_or_slow_or_strict(world: Roles) -> None:
     settings = world.settings("flusher")
     world.execute("CREATE INDEX slow ON items (stock)")

@@ -1,11 +1,13 @@
-"""Checks of Kafka: the topics, their settings, and what we may do with each."""
+"""Checks of Kafka: the topics, their settings, and what we may do with each and with the groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, TopicCollection
+import tenacity
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
 
@@ -26,6 +28,12 @@ _ENOUGH: Final = {
     "Describe": AclOperation.DESCRIBE,
     "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
 }
+# The first group of all makes the broker create its topic of groups, and one that has moved is loaded.
+_NOT_YET: Final = frozenset(
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
+)
+
+Allowed = Mapping[Acl, Collection[AclOperation]]
 
 
 def look(settings: Settings, registry: Registry, role: Role, user: str) -> tuple[list[Finding], dict[str, Any]]:
@@ -35,26 +43,25 @@ def look(settings: Settings, registry: Registry, role: Role, user: str) -> tuple
         admin = AdminClient(broker.client_config())
     with broker.told(poll=admin.poll):
         cluster = admin.list_topics(timeout=ANSWER_S)
-    needed = [acl for acl in acls(role, registry, settings) if acl.kind == "topic"]
-    found = list(_durability(settings.kafka))
+    found = list(durability(settings.kafka))
     if role is not Role.MIGRATOR:
+        needed = acls(role, registry, settings)
+        topics = [acl for acl in needed if acl.kind == "topic"]
+        present = [acl for acl in topics if acl.name in cluster.topics]
+        groups = [acl for acl in needed if acl.kind == "group"]
+        found += absent(settings.kafka, user, [acl for acl in topics if acl not in present])
+        allowed = {**_topics(admin, broker, present), **_groups(admin, broker, groups)}
+        found += refused(settings.kafka, role, user, allowed)
         wanted = find(settings.kafka, registry)
-        present = [acl for acl in needed if acl.name in cluster.topics]
-        for acl in needed:
-            if acl.name not in cluster.topics:
-                why = "nothing can be written to it; or we may not see it"
-                fix = f"writebehind migrate, or {acl.command(user, settings.kafka.bootstrap_servers)}"
-                found.append(error(SERVER, f"there is no topic {acl.name}", why, fix))
-        allowed = _allowed(admin, broker, present)
-        found += _refused(settings, role, user, present, allowed)
-        seen = {a.name: wanted[a.name] for a in present if AclOperation.DESCRIBE_CONFIGS in allowed[a.name]}
+        seen = {a.name: wanted[a.name] for a in present if AclOperation.DESCRIBE_CONFIGS in allowed[a]}
         for what, fix in compare(broker, admin, settings.kafka, cluster, seen):
             why = "writes wait or fail, records go before they are flushed, or less is kept safe than the settings say"
             found.append(error(SERVER, what, why, fix))
     return found, {"brokers": len(cluster.brokers), "cluster_id": cluster.cluster_id}
 
 
-def _durability(kafka: KafkaSettings) -> Iterator[Finding]:
+def durability(kafka: KafkaSettings) -> Iterator[Finding]:
+    """What the settings say of how safe a record is. Pure."""
     if kafka.replication_factor < 3 or kafka.min_insync_replicas < 2:
         what = f"{kafka.replication_factor} replicas, of which {kafka.min_insync_replicas} must have a record"
         why = "an acknowledged write is lost with the disk of one broker"
@@ -66,31 +73,60 @@ def _durability(kafka: KafkaSettings) -> Iterator[Finding]:
         yield warning(SERVER, what, why, f"WRITEBEHIND_KAFKA__RETENTION_MS={7 * DAY_MS}, and the topics likewise")
 
 
-def _allowed(admin: AdminClient, broker: Broker, needed: list[Acl]) -> dict[str, set[AclOperation]]:
+def absent(kafka: KafkaSettings, user: str, topics: Iterable[Acl]) -> Iterator[Finding]:
+    """Topics that are needed and not there. Pure."""
+    for acl in topics:
+        why = "nothing can be written to it; or we may not see it"
+        fix = f"writebehind migrate, or {acl.command(user, kafka.bootstrap_servers)}"
+        yield error(SERVER, f"there is no topic {acl.name}", why, fix)
+
+
+def refused(kafka: KafkaSettings, role: Role, user: str, allowed: Allowed) -> Iterator[Finding]:
+    """What is needed and not allowed, of topics and groups. Pure."""
+    for acl, held in allowed.items():
+        if lacking := [operation for operation in acl.operations if _ENOUGH[operation] not in held]:
+            name = f"{acl.name}*" if acl.prefixed else acl.name
+            what = f"{user} may not {', '.join(lacking)} the {acl.kind} {name}"
+            yield error(SERVER, what, f"the {role} needs it", acl.command(user, kafka.bootstrap_servers))
+
+
+def _topics(admin: AdminClient, broker: Broker, needed: Sequence[Acl]) -> dict[Acl, set[AclOperation]]:
     """What we may do with each topic."""
-    names = [acl.name for acl in needed]
-    asked = (
-        admin.describe_topics(TopicCollection(names), include_authorized_operations=True, request_timeout=ANSWER_S)
-        if names
-        else {}
+    names = TopicCollection([acl.name for acl in needed])
+    options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": ANSWER_S}
+    asked = admin.describe_topics(names, **options) if needed else {}
+    return {acl: _operations(broker, acl, asked[acl.name].result) for acl in needed}
+
+
+def _groups(admin: AdminClient, broker: Broker, needed: Sequence[Acl]) -> dict[Acl, set[AclOperation]]:
+    """What we may do with each group, also with one that nobody has joined yet."""
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(_not_yet),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+        stop=tenacity.stop_after_delay(ANSWER_S),
+        reraise=True,
     )
-    found: dict[str, set[AclOperation]] = {}
-    for name, future in asked.items():
-        with broker.told(f"topic {name} could not be described"):
-            try:
-                found[name] = set(future.result(2 * ANSWER_S).authorized_operations or ())
-            except KafkaException as problem:
-                if problem.args[0].code() > 0 and "AUTHORIZATION" in problem.args[0].name():
-                    found[name] = set()
-                else:
-                    raise
+    def answer(name: str, timeout_s: float) -> Any:
+        asked = admin.describe_consumer_groups([name], include_authorized_operations=True, request_timeout=ANSWER_S)
+        return asked[name].result(timeout_s)
+
+    found: dict[Acl, set[AclOperation]] = {}
+    for acl in needed:
+        name = f"{acl.name}check" if acl.prefixed else acl.name  # one of those that begin so
+        found[acl] = _operations(broker, acl, partial(answer, name))
     return found
 
 
-def _refused(
-    settings: Settings, role: Role, user: str, needed: list[Acl], allowed: dict[str, set[AclOperation]]
-) -> Iterator[Finding]:
-    for acl in needed:
-        if lacking := [operation for operation in acl.operations if _ENOUGH[operation] not in allowed[acl.name]]:
-            what = f"{user} may not {', '.join(lacking)} the topic {acl.name}"
-            yield error(SERVER, what, f"the {role} needs it", acl.command(user, settings.kafka.bootstrap_servers))
+def _operations(broker: Broker, acl: Acl, answer: Callable[[float], Any]) -> set[AclOperation]:
+    with broker.told(f"{acl.kind} {acl.name} could not be described"):
+        try:
+            return set(answer(2 * ANSWER_S).authorized_operations or ())
+        except KafkaException as problem:
+            if problem.args[0].code() > 0 and "AUTHORIZATION" in problem.args[0].name():
+                return set()
+            raise
+
+
+def _not_yet(problem: BaseException) -> bool:
+    return isinstance(problem, KafkaException) and problem.args[0].code() in _NOT_YET

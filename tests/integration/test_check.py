@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 import redis
 import trustme
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
@@ -139,6 +141,40 @@ def test_a_group_that_may_not_be_joined_or_asked_for_is_told_with_its_command(
     assert found.fix.startswith("kafka-acls ")
     assert f"--allow-principal {who} --operation {operation.name.title()} --group {group}" in found.fix
     assert errors(settings, role) == []
+
+
+@pytest.mark.parametrize(("role", "partition"), [(Role.FLUSHER, 0), (Role.AUDITOR, 1)])
+def test_records_that_are_threatened_by_retention_or_gone_are_told_with_their_partition(
+    world: Roles, role: Role, partition: int
+) -> None:
+    settings = world.settings(str(role))
+    topic, name = f"{world.corner.topic_prefix}item", f"{world.corner.topic_prefix}item[{partition}]"
+    written_ms = int(time.time() * 1000) - settings.kafka.retention_ms * 3 // 4
+    producer = Producer({"bootstrap.servers": world.corner.bootstrap_servers})
+    producer.produce(topic, b"", partition=partition, timestamp=written_ms)
+    assert producer.flush(60) == 0
+
+    def told() -> list[Finding]:
+        result = check(settings, REGISTRY, role)
+        assert result.unchecked == []
+        return [one for one in result.findings if one.what.startswith(f"{name}: ")]
+
+    (late,) = told()
+    assert late.severity is Severity.WARNING
+    assert "1 records are not flushed, the oldest is 126.0 h old; they are kept for 168.0 h" in late.what
+    assert f"kafka-configs --alter --entity-type topics --entity-name {topic}" in late.fix
+    try:
+        world.execute(f"INSERT INTO {{}}.progress VALUES ('{topic}', {partition}, 'id', 0, 1, 'nobody', now())")
+        admin = AdminClient({"bootstrap.servers": world.corner.bootstrap_servers})
+        for removed in admin.delete_records([TopicPartition(topic, partition, 1)]).values():
+            removed.result(60)
+        (gone,) = told()
+    finally:
+        world.execute(f"DELETE FROM {{}}.progress WHERE topic = '{topic}'")
+    assert gone.severity is Severity.ERROR
+    assert "1 records from offset 0 on expired before they were flushed" in gone.what
+    assert f"writebehind progress set {topic} {partition} --offset earliest" in gone.fix
+    assert told() == []
 
 
 def test_tables_that_are_not_as_declared_or_slow_or_strict(world: Roles) -> None:

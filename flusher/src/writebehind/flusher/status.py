@@ -19,6 +19,7 @@ from writebehind.shared.settings import Settings
 from . import servers
 
 ASK_S = 5.0  # longest answer of the broker
+GROUP = "writebehind-status"  # never joined: partitions are assigned by hand
 OLDEST_S = 2.0  # longest wait for the oldest unflushed record of a partition
 
 
@@ -28,6 +29,7 @@ class PartitionStatus:
 
     topic: str
     partition: int
+    start: int  # the first record that is still there
     end: int
     flushed: int | None
     lag_records: int  # records that still have to be flushed, including any that expired before they were
@@ -59,9 +61,9 @@ class Status:
 
 
 class Sampler:
-    """Takes samples; rates come from the sample before."""
+    """Takes samples; rates come from the sample before. `group`: one that we may ask for; it is not joined."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, registry: Registry, *, group: str = GROUP) -> None:
         self._settings = settings
         self._topics = [
             naming.topic(settings.kafka.topic_prefix, declaration.name) for declaration in registry.write_behind
@@ -71,7 +73,7 @@ class Sampler:
             self._consumer = Consumer(
                 {
                     **self._broker.client_config(),
-                    "group.id": "writebehind-status",  # never joined: partitions are assigned by hand
+                    "group.id": group,
                     "enable.auto.commit": False,
                     "auto.offset.reset": "error",
                 }
@@ -113,6 +115,7 @@ class Sampler:
         return PartitionStatus(
             topic,
             number,
+            start,
             end,
             flushed,
             lag,

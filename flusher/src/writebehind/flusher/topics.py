@@ -50,7 +50,7 @@ def compare(
 ) -> list[tuple[str, str]]:
     """How topics that exist differ from what is wanted. Raises ConfigurationError when we may not see it."""
     found: list[tuple[str, str]] = []
-    for name, config in _configs(broker, admin, list(wanted)).items():
+    for name, config in configs(broker, admin, list(wanted)).items():
         replicas = [len(partition.replicas) for partition in cluster.topics[name].partitions.values()]
         found += differences(kafka, name, replicas, wanted[name], config)
     return found
@@ -110,7 +110,8 @@ def _config(kafka: KafkaSettings, max_message_bytes: int) -> dict[str, str]:
     }
 
 
-def _configs(broker: Broker, admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
+def configs(broker: Broker, admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """How topics are configured. Raises ConfigurationError when we may not see it."""
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str | None]] = {}
     for resource, future in admin.describe_configs(resources).items() if resources else ():

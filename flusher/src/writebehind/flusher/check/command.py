@@ -11,7 +11,7 @@ from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings
 
 from ..grants.roles import Role, default_name
-from . import cache, database, kafka
+from . import cache, database, kafka, lag
 from .finding import Finding, Result, Severity, warning
 
 Looked = tuple[list[Finding], dict[str, Any]]
@@ -36,6 +36,13 @@ def check(settings: Settings, registry: Registry, role: Role) -> Result:
             continue
         found += more
         facts += [(server, name, value) for name, value in said.items()]
+    if role in lag.READERS and {database.SERVER, kafka.SERVER}.isdisjoint(dict(unchecked)):
+        try:
+            found += lag.look(settings, registry, role)
+        except ConfigurationError as problem:
+            wrong = {one.server for one in found if one.severity is Severity.ERROR}
+            if wrong.isdisjoint({database.SERVER, kafka.SERVER}):  # else that is in the way, and is told
+                unchecked.append((kafka.SERVER, f"what is not flushed yet: {problem}"))
     order = list(Severity)
     return Result(sorted(found, key=lambda one: order.index(one.severity)), unchecked, facts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -36,7 +36,7 @@ def look(settings: Settings, registry: Registry, role: Role) -> tuple[list[Findi
     """Findings, and what the server says of itself. Raises ConfigurationError when it cannot be asked."""
     with servers.database(settings.database, "writebehind-check") as connection:
         facts = _facts(connection)
-        found = [*_server(facts), *skewed(SERVER, facts["clock_skew_s"])]
+        found = [*of_server(facts), *skewed(SERVER, facts["clock_skew_s"])]
         infos = {
             d.name: table.parse(connection.execute(table.QUERY, table.params(d)).fetchall())
             for d in registry
@@ -64,7 +64,8 @@ def _facts(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     return facts
 
 
-def _server(facts: dict[str, Any]) -> Iterator[Finding]:
+def of_server(facts: dict[str, Any]) -> Iterator[Finding]:
+    """What is wrong with a database that says so of itself. Pure."""
     if facts["number"] < OLDEST:
         what, why = f"PostgreSQL {facts['version']}", "rows are written with MERGE, which came with 15"
         yield error(SERVER, what, why, "upgrade to PostgreSQL 15 or newer")
@@ -103,15 +104,18 @@ def _bookkeeping(
                 SERVER, what, f"the {role} needs it; `writebehind grants --role {role}` has all", right.grant(user)
             )
     if role is Role.FLUSHER and not lacking and all(held.values()):
-        yield from _out_of_date(connection, schema, registry)
+        known = [(d, slots(connection, schema, d.name)) for d in registry.write_behind]
+        yield from out_of_date(lacking_files(connection, schema), known)
 
 
-def _out_of_date(connection: psycopg.Connection[Any], schema: str, registry: Registry) -> Iterator[Finding]:
+def out_of_date(
+    files_lacking: Sequence[str], slots_known: Iterable[tuple[Declaration, Collection[str]]]
+) -> Iterator[Finding]:
+    """What `writebehind migrate` has not made yet: files of the bookkeeping, slots of fields. Pure."""
     why = "the flusher would not start"
-    if names := lacking_files(connection, schema):
-        yield error(SERVER, f"the bookkeeping lacks {', '.join(names)}", why, "writebehind migrate")
-    for declaration in registry.write_behind:
-        known = slots(connection, schema, declaration.name)
+    if files_lacking:
+        yield error(SERVER, f"the bookkeeping lacks {', '.join(files_lacking)}", why, "writebehind migrate")
+    for declaration, known in slots_known:
         if unplaced := [c.name for c in declaration.versioned if c.name not in known]:
             what = f"{declaration.name}: fields without a slot for their version: {', '.join(unplaced)}"
             yield error(SERVER, what, why, "writebehind migrate")

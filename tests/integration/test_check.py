@@ -48,6 +48,9 @@ def test_a_role_with_its_rights_has_nothing_to_mend(world: Roles, role: Role) ->
     facts = {(server, name): value for server, name, value in result.facts}
     assert abs(facts["database", "clock_skew_s"]) < 1
     assert facts["database", "user"] == f"writebehind_{role}"
+    assert facts["database", "tls"].startswith("TLSv1.")
+    others = {"kafka", "cache"} if role is not Role.MIGRATOR else {"kafka"}
+    assert {(server, facts[server, "tls"]) for server in others} == {(server, True) for server in others}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,42 @@ def test_tables_that_are_not_as_declared_or_slow_or_strict(world: Roles) -> None
         world.execute("DROP INDEX IF EXISTS slow; ALTER TABLE items DROP CONSTRAINT IF EXISTS strict")
 
 
+def test_what_servers_say_of_themselves_and_of_their_settings_is_looked_at(
+    world: Roles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("writebehind.flusher.check.finding.SKEW_MAX_S", -1.0)
+    monkeypatch.setattr("writebehind.flusher.check.database.OLDEST", 1_000_000)
+    monkeypatch.setattr("writebehind.flusher.check.cache.OLDEST", (100, 0))
+    result = check(world.settings("flusher"), REGISTRY, Role.FLUSHER)
+    for server, what in (
+        ("database", "its clock is "),
+        ("database", "PostgreSQL "),
+        ("cache", "its clock is "),
+        ("cache", "Redis "),
+        ("cache", "maxmemory is 0"),
+        ("cache", "its data does not survive"),
+        ("kafka", "1 replicas, of which 1 must have a record"),
+    ):
+        assert [one.what for one in result.findings if one.server == server and one.what.startswith(what)], what
+
+
+def test_what_has_not_been_migrated_is_told(world: Roles) -> None:
+    world.execute("UPDATE {}.migration SET number = -5 WHERE number = 5")
+    try:
+        (found,) = errors(world.settings("flusher"))
+    finally:
+        world.execute("UPDATE {}.migration SET number = 5 WHERE number = -5")
+    assert (found.what, found.fix) == ("the bookkeeping lacks 005_settled.sql", "writebehind migrate")
+
+
+def test_topics_that_are_missing_are_told_once_each(world: Roles) -> None:
+    result = check(world.settings("flusher", kafka={"topic_prefix": "nowhere."}), REGISTRY, Role.FLUSHER)
+    missing = [one.what for one in result.findings if one.server == "kafka" and one.severity is Severity.ERROR]
+    assert "there is no topic nowhere.item" in missing
+    assert len(missing) == len(set(missing))
+    assert (result.unchecked, result.exit_code) == ([], 1)
+
+
 @pytest.mark.parametrize(
     ("server", "variable"),
     [
@@ -237,3 +276,8 @@ def test_what_cannot_be_asked_is_told_beside_what_can(world: Roles, capsys: pyte
     assert {one["server"] for one in told["findings"]} >= {"database", "kafka"}
     assert all(one["why"] and one["fix"] for one in told["findings"])
     assert SECRET not in out
+    show(result, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["database", "kafka", "not checked"]
+    assert "tls TLSv1." in lines[0]
+    assert "tls yes" in lines[1]

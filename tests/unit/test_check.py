@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka.admin._acl import AclOperation
 
 from writebehind.flusher.check import cache, database
+from writebehind.flusher.check.command import told as lines
 from writebehind.flusher.check.finding import Finding, Severity, skewed
 from writebehind.flusher.check.kafka import absent, durability, refused
 from writebehind.flusher.check.lag import threatened
@@ -40,6 +41,20 @@ class Page(Entity, table="pages", strategy=WriteBehind()):
 
 def told(found: Iterable[Finding]) -> list[tuple[str, str, str]]:
     return [(str(one.severity), one.what, one.fix) for one in found]
+
+
+def test_what_servers_say_of_themselves_is_a_line_for_each() -> None:
+    facts: list[tuple[str, str, Any]] = [
+        ("database", "version", "17.2"),
+        ("database", "tls", "TLSv1.3"),
+        ("database", "replica", False),
+    ]
+    facts += [("kafka", "tls", True), ("kafka", "brokers", 1), ("cache", "valkey_version", None)]
+    assert lines(facts) == [
+        "database: version 17.2, tls TLSv1.3, replica no",
+        "kafka: tls yes, brokers 1",
+        "cache: valkey_version none",
+    ]
 
 
 @pytest.mark.parametrize("skew_s", [0.0, 1.0, -1.0])

@@ -62,7 +62,7 @@ def look(settings: Settings, role: Role) -> tuple[list[Finding], dict[str, Any]]
         client.close()
         raise ConfigurationError(f"the cache cannot be asked ({type(problem).__name__})") from None
     try:
-        facts = {**_facts(client), "cluster": clustered}
+        facts = {"tls": _encrypted(settings), "cluster": clustered, **_facts(client)}
         found = [*of_server(facts), *_allowed(client, settings, role)]
         if facts["clock_skew_s"] is not None:
             found += skewed(SERVER, facts["clock_skew_s"])
@@ -75,6 +75,10 @@ def look(settings: Settings, role: Role) -> tuple[list[Finding], dict[str, Any]]
 
 def _key(settings: Settings) -> str:
     return naming.cache_key(settings.cache.prefix, "writebehind-check", secrets.token_hex(8))
+
+
+def _encrypted(settings: Settings) -> bool:
+    return urlsplit(settings.cache.url.get_secret_value()).scheme == "rediss"
 
 
 def _facts(client: redis.Redis) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def _transport(settings: Settings) -> Iterable[Finding]:
         yield warning(weak.server, f"{weak.what} ({weak.variable})", why, weak.do)
 
 
+def told(facts: Iterable[tuple[str, str, Any]]) -> list[str]:
+    """What the servers said of themselves, a line for each. Pure."""
+    words: dict[str, list[str]] = {}
+    for server, name, value in facts:
+        said = "none" if value is None else ("no", "yes")[value] if isinstance(value, bool) else value
+        words.setdefault(server, []).append(f"{name} {said}")
+    return [f"{server}: {', '.join(each)}" for server, each in words.items()]
+
+
 def show(result: Result, *, as_json: bool) -> None:
     """Print it."""
     if as_json:
@@ -66,6 +75,8 @@ def show(result: Result, *, as_json: bool) -> None:
         unchecked = [{"server": server, "reason": reason} for server, reason in result.unchecked]
         print(json.dumps({"findings": findings, "unchecked": unchecked, "facts": facts}))
         return
+    for line in told(result.facts):
+        print(line)
     for server, reason in result.unchecked:
         print(f"not checked: {server}: {reason}")
     for one in result.findings:

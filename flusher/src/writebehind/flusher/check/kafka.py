@@ -57,7 +57,9 @@ def look(settings: Settings, registry: Registry, role: Role, user: str) -> tuple
         for what, fix in compare(broker, admin, settings.kafka, cluster, seen):
             why = "writes wait or fail, records go before they are flushed, or less is kept safe than the settings say"
             found.append(error(SERVER, what, why, fix))
-    return found, {"brokers": len(cluster.brokers), "cluster_id": cluster.cluster_id}
+    protocol = settings.kafka.options.get("security.protocol")
+    tls = protocol is not None and protocol.get_secret_value().upper() in ("SSL", "SASL_SSL")
+    return found, {"tls": tls, "brokers": len(cluster.brokers), "cluster_id": cluster.cluster_id}
 
 
 def durability(kafka: KafkaSettings) -> Iterator[Finding]:

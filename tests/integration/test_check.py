@@ -163,6 +163,10 @@ def test_records_that_are_threatened_by_retention_or_gone_are_told_with_their_pa
         return [one for one in result.findings if one.what.startswith(f"{name}: ")]
 
     (late,) = told()
+    for _ in range(10):
+        if late.severity is not Severity.HINT:  # its oldest record could not be read in time
+            break
+        (late,) = told()
     assert late.severity is Severity.WARNING
     assert "1 records are not flushed, the oldest is 126.0 h old; they are kept for 168.0 h" in late.what
     assert f"kafka-configs --alter --entity-type topics --entity-name {topic}" in late.fix

@@ -212,13 +212,18 @@ def partition(flushed: int | None, lag_s: float | None, *, start: int = 0, end: 
         (4, 1800.0, HOUR_MS),
         (None, 1800.0, HOUR_MS),
         (4, 1e9, -1),
-        (4, None, HOUR_MS),  # its oldest record could not be read in time
     ],
 )
 def test_a_partition_that_is_flushed_soon_enough_is_not_told(
     flushed: int | None, lag_s: float | None, retention_ms: int
 ) -> None:
     assert threatened(partition(flushed, lag_s), retention_ms) is None
+
+
+def test_a_record_whose_age_is_not_known_is_not_told_to_be_young() -> None:
+    found = threatened(partition(4, None), HOUR_MS)
+    assert found is not None
+    assert (found.severity, found.fix) == (Severity.HINT, "run the check again")
 
 
 @pytest.mark.parametrize("flushed", [4, None])

@@ -61,9 +61,15 @@ class Status:
 
 
 class Sampler:
-    """Takes samples; rates come from the sample before. `group`: one that we may ask for; it is not joined."""
+    """Takes samples; rates come from the sample before.
 
-    def __init__(self, settings: Settings, registry: Registry, *, group: str = GROUP) -> None:
+    group: one that we may ask for; it is not joined. oldest_s: longest wait for a partition's oldest unflushed record.
+    """
+
+    def __init__(
+        self, settings: Settings, registry: Registry, *, group: str = GROUP, oldest_s: float = OLDEST_S
+    ) -> None:
+        self._oldest_s = oldest_s
         self._settings = settings
         self._topics = [
             naming.topic(settings.kafka.topic_prefix, declaration.name) for declaration in registry.write_behind
@@ -153,7 +159,7 @@ class Sampler:
     def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
         """When the record at `offset` was written; None when it cannot be read in time, or expired just now."""
         self._consumer.assign([TopicPartition(topic, number, offset)])
-        message = self._consumer.poll(OLDEST_S)
+        message = self._consumer.poll(self._oldest_s)
         self._consumer.unassign()
         if message is None or message.error() is not None:
             return None

@@ -15,8 +15,8 @@ from ..gap import Log, Progress, gap
 from ..grants.roles import Role
 from ..servers import Broker
 from ..status import GROUP, PartitionStatus, Sampler
-from ..topics import configs
-from .finding import Finding, error, warning
+from ..topics import ANSWER_S, configs
+from .finding import Finding, error, hint, warning
 from .kafka import SERVER
 
 READERS = (Role.FLUSHER, Role.AUDITOR)  # who may read records and progress
@@ -25,7 +25,7 @@ READERS = (Role.FLUSHER, Role.AUDITOR)  # who may read records and progress
 def look(settings: Settings, registry: Registry, role: Role) -> list[Finding]:
     """Findings for each partition. Raises ConfigurationError when broker or database cannot be asked."""
     group = settings.flusher.group if role is Role.FLUSHER else GROUP
-    with closing(Sampler(settings, registry, group=group)) as sampler:
+    with closing(Sampler(settings, registry, group=group, oldest_s=ANSWER_S)) as sampler:
         partitions = sampler.sample().partitions
     kept = _retentions(settings, sorted({one.topic for one in partitions}))
     found = [threatened(one, kept.get(one.topic, settings.kafka.retention_ms)) for one in partitions]
@@ -42,7 +42,12 @@ def threatened(partition: PartitionStatus, retention_ms: int) -> Finding | None:
         if lost is not None:
             why = "its partition stops, and flushes nothing more, until somebody has seen it"
             return error(SERVER, f"{name}: {lost.reason}", why, f"to go on without them: {lost.command}")
-    if retention_ms < 0 or partition.lag_s is None or partition.lag_s * 1000 <= retention_ms / 2:
+    if retention_ms < 0 or max(flushed or 0, partition.start) >= partition.end:
+        return None
+    if partition.lag_s is None:
+        what = f"{name}: {partition.lag_records} records are not flushed, and the oldest could not be read in time"
+        return hint(SERVER, what, "whether they go before they are flushed is not known", "run the check again")
+    if partition.lag_s * 1000 <= retention_ms / 2:
         return None
     age, kept = _told(partition.lag_s), _told(retention_ms / 1000)
     what = f"{name}: {partition.lag_records} records are not flushed, the oldest is {age} old; they are kept for {kept}"

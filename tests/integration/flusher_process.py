@@ -82,7 +82,7 @@ class Flusher:
     def health_port(self) -> int:
         """Where it serves its health, as soon as it does."""
         self.wait_log("health and metrics at ")
-        found = re.search(r"health and metrics at http://127\.0\.0\.1:(\d+)\n", self.log)
+        found = re.search(r"health and metrics at http://127\.0\.0\.1:(\d+) \[", self.log)
         assert found is not None
         return int(found[1])
 

@@ -57,3 +57,4 @@ def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
 
     assert cache.hget(entry, "hits") == hits
     cache.close()
+    settler._client.close()  # the thread that would is not started

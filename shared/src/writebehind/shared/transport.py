@@ -37,9 +37,14 @@ def weaknesses(
     return [*_kafka(kafka), *_database(database_url, environment), *_cache(cache_url)]
 
 
+def kafka_is_encrypted(options: Mapping[str, str]) -> bool:
+    """By librdkafka's options."""
+    return options.get("security.protocol", "plaintext").strip().lower() in ("ssl", "sasl_ssl")
+
+
 def _kafka(options: Mapping[str, str]) -> Iterator[Weakness]:
     name = "WRITEBEHIND_KAFKA__OPTIONS"
-    if options.get("security.protocol", "plaintext").strip().lower() not in ("ssl", "sasl_ssl"):
+    if not kafka_is_encrypted(options):
         yield Weakness("kafka", name, "the connection is not encrypted", "set security.protocol to ssl or sasl_ssl")
     if options.get("enable.ssl.certificate.verification", "true").strip().lower() in _OFF:
         do = "leave enable.ssl.certificate.verification out, and set ssl.ca.location to your authority's file"

@@ -13,6 +13,7 @@ from confluent_kafka.admin._acl import AclOperation
 
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import KafkaSettings, Settings
+from writebehind.shared.transport import kafka_is_encrypted
 
 from ..grants.kafka import Acl, acls
 from ..grants.roles import Role
@@ -57,8 +58,8 @@ def look(settings: Settings, registry: Registry, role: Role, user: str) -> tuple
         for what, fix in compare(broker, admin, settings.kafka, cluster, seen):
             why = "writes wait or fail, records go before they are flushed, or less is kept safe than the settings say"
             found.append(error(SERVER, what, why, fix))
-    protocol = settings.kafka.options.get("security.protocol")
-    tls = protocol is not None and protocol.get_secret_value().upper() in ("SSL", "SASL_SSL")
+    options = {name: value.get_secret_value() for name, value in settings.kafka.options.items()}
+    tls = kafka_is_encrypted(options)
     return found, {"tls": tls, "brokers": len(cluster.brokers), "cluster_id": cluster.cluster_id}
 
 

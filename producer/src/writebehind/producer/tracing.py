@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from opentelemetry.context import get_value
 from opentelemetry.trace import (
     Span,
     SpanContext,
@@ -18,9 +19,9 @@ from opentelemetry.trace import (
     StatusCode,
     format_span_id,
     format_trace_id,
-    get_current_span,
     get_tracer,
 )
+from opentelemetry.trace.propagation import _SPAN_KEY  # pyright: ignore[reportPrivateUsage]  # see span_of
 
 from writebehind.shared import telemetry
 
@@ -66,7 +67,9 @@ class Call:
 
 def span_of(writes: Sequence[Write]) -> Span | None:
     """Begin the span of writes to one topic and let their records carry it. None when the caller's is not recorded."""
-    if not get_current_span().is_recording():
+    # As get_current_span() does, which asks an abstract class whether it is a span: on each write that is not recorded.
+    current: Any = get_value(_SPAN_KEY)
+    if current is None or not current.is_recording():
         return None
     topic = writes[0].target.topic
     attributes: dict[str, str | int] = {

@@ -27,6 +27,7 @@ REPLACEMENTS = [
     (r"\bbackends\.aio\b", "backends.threads"),
     (r"\bbackends\.aio_line\b", "backends.threads_line"),
     (r"\bpsycopg\.AsyncConnection\b", "psycopg.Connection"),
+    (r"\bpsycopg\.AsyncRawCursor\b", "psycopg.RawCursor"),
     (r"\bAsyncConnectionPool\b", "ConnectionPool"),
     (r"\bAwaitable, ", ""),
     (r"\bAwaitable\[R\]", "R"),

@@ -18,6 +18,7 @@ import psycopg
 import redis
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from writebehind.producer._sync.prepared import rows_of
 from writebehind.producer.direct_write import DirectTarget, Row, Verb, checked
 from writebehind.shared import bookkeeping, direct
 from writebehind.shared.declaration import declaration_of
@@ -211,12 +212,11 @@ class DirectMachine(RuleBasedStateMachine):
     def write_row(self, verb: Verb, patch: dict[str, Any]) -> Row | None:
         write = checked(self.target, verb, 1, patch, bytes_max=10_000)
         if verb == "update":
-            text = self.statements.update(write.positions, many=False)
+            statement = self.statements.update(write.positions, many=False)
         else:
-            text = self.statements.insert(write.positions) if verb == "create" else self.statements.delete
-        found = self.connection.execute(text, write.params, binary=True).fetchone()
-        assert found is not None
-        return tuple(found[1:])
+            statement = self.statements.insert(write.positions) if verb == "create" else self.statements.delete
+        (found,) = rows_of(self.connection, statement, write.params)
+        return found[1:]
 
 
 class ThroughMachine(DirectMachine):

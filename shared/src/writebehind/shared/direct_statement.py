@@ -6,8 +6,9 @@ fields, version. There is one text per set of fields, so that Postgres prepares 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from psycopg import sql
 
@@ -21,8 +22,15 @@ Positions = tuple[int, ...]  # of the fields that a write sets, in order
 _NOW_US = sql.SQL("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 
+class Statement(NamedTuple):
+    """A text with parameters $1, $2, ..., in binary form, and their types; none are told of those that are arrays."""
+
+    text: bytes
+    types: tuple[str, ...] = ()
+
+
 class DirectStatements:
-    """The SQL of one entity, as text with binary placeholders.
+    """The SQL of one entity.
 
     Parameters are in wire form: of `update` the fields in order of position, then the key; of `insert` the key, then
     the fields; of `delete` the key. With `many` they are lists, one per column, in the same order.
@@ -35,35 +43,36 @@ class DirectStatements:
         self._table = sql.Identifier(schema, declaration.table)
         version = declaration.version_column
         self._version = None if version is None else sql.Identifier(version.name)
-        self._updates: dict[tuple[Positions, bool], bytes] = {}
-        self._inserts: dict[Positions, bytes] = {}
+        self._updates: dict[tuple[Positions, bool], Statement] = {}
+        self._inserts: dict[Positions, Statement] = {}
         self.delete = self._delete()
 
-    def update(self, positions: Positions, *, many: bool) -> bytes:
+    def update(self, positions: Positions, *, many: bool) -> Statement:
         """Change rows that exist."""
         text = self._updates.get((positions, many))
         if text is None:
             text = self._updates[positions, many] = self._update(positions, many=many)
         return text
 
-    def insert(self, positions: Positions) -> bytes:
+    def insert(self, positions: Positions) -> Statement:
         """Add a row; what is left out gets the table's default."""
         text = self._inserts.get(positions)
         if text is None:
             text = self._inserts[positions] = self._insert(positions)
         return text
 
-    def _update(self, positions: Positions, *, many: bool) -> bytes:
+    def _update(self, positions: Positions, *, many: bool) -> Statement:
         d = self._declaration
         columns = [d.fields[position] for position in positions]
-        sets = [self._set(c, sql.Identifier("s", f"v{c.position}") if many else _param(c)) for c in columns]
+        numbers = itertools.count(1)
+        sets = [self._set(c, sql.Identifier("s", f"v{c.position}") if many else _param(c, numbers)) for c in columns]
         if self._version is not None:
             mine = sql.SQL("t.{}").format(self._version)
             new = sql.SQL("GREATEST(COALESCE({}, 0) + 1, {})").format(mine, _NOW_US)
             sets.append(sql.SQL("{} = {}").format(self._version, new))
         if many:
             names = [*[f"v{c.position}" for c in columns], *[f"k{c.position}" for c in d.keys]]
-            arrays = [sql.SQL("%b::{}[]").format(sql.SQL(c.kind.param_type)) for c in (*columns, *d.keys)]  # pyright: ignore[reportArgumentType]  # a constant of kinds.py
+            arrays = [_param(c, numbers, "[]") for c in (*columns, *d.keys)]
             source: Part = sql.SQL(" FROM unnest({}) AS s({})").format(
                 sql.SQL(", ").join(arrays), sql.SQL(", ").join(map(sql.Identifier, names))
             )
@@ -73,33 +82,34 @@ class DirectStatements:
             ]
         else:
             source = sql.SQL("")
-            where = self._key()
-        return (
+            where = self._key(numbers)
+        text = (
             sql.SQL("UPDATE {} AS t SET {}{} WHERE {} RETURNING {}")
             .format(self._table, sql.SQL(", ").join(sets), source, sql.SQL(" AND ").join(where), self._row())
             .as_bytes(None)
         )
+        return Statement(text) if many else _statement(text, (*columns, *d.keys))
 
-    def _insert(self, positions: Positions) -> bytes:
+    def _insert(self, positions: Positions) -> Statement:
         d = self._declaration
         columns = [*d.keys, *[d.fields[position] for position in positions]]
         names: list[Part] = [sql.Identifier(c.name) for c in columns]
-        values: list[Part] = [self._cast(c, _param(c)) for c in columns]
+        numbers = itertools.count(1)
+        values: list[Part] = [self._cast(c, _param(c, numbers)) for c in columns]
         if self._version is not None:
             names.append(self._version)
             values.append(_NOW_US)
-        return (
+        text = (
             sql.SQL("INSERT INTO {} AS t ({}) VALUES ({}) RETURNING {}")
             .format(self._table, sql.SQL(", ").join(names), sql.SQL(", ").join(values), self._row())
             .as_bytes(None)
         )
+        return _statement(text, columns)
 
-    def _delete(self) -> bytes:
-        return (
-            sql.SQL("DELETE FROM {} AS t WHERE {} RETURNING {}")
-            .format(self._table, sql.SQL(" AND ").join(self._key()), self._row())
-            .as_bytes(None)
-        )
+    def _delete(self) -> Statement:
+        where = sql.SQL(" AND ").join(self._key(itertools.count(1)))
+        text = sql.SQL("DELETE FROM {} AS t WHERE {} RETURNING {}").format(self._table, where, self._row())
+        return _statement(text.as_bytes(None), self._declaration.keys)
 
     def _set(self, c: Column, value: Part) -> Part:
         column, mine, given = sql.Identifier(c.name), sql.Identifier("t", c.name), self._cast(c, value)
@@ -118,11 +128,12 @@ class DirectStatements:
         # short in silence, where the assignment raises 22001.
         if not c.kind.cast:
             return value
-        type_name = self._types[c.name].replace("%", "%%").replace("{", "{{").replace("}", "}}")
+        type_name = self._types[c.name].replace("{", "{{").replace("}", "}}")
         return sql.SQL("{}::" + type_name).format(value)  # pyright: ignore[reportArgumentType]  # from the catalog
 
-    def _key(self) -> list[Part]:
-        return [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _param(c)) for c in self._declaration.keys]
+    def _key(self, numbers: Iterator[int]) -> list[Part]:
+        keys = self._declaration.keys
+        return [sql.SQL("{} = {}").format(sql.Identifier("t", c.name), _param(c, numbers)) for c in keys]
 
     def _row(self) -> Part:
         columns: list[Part] = []
@@ -134,8 +145,12 @@ class DirectStatements:
         return sql.SQL(", ").join(columns)
 
 
-def _param(c: Column) -> Part:
-    return sql.SQL("%b::" + c.kind.param_type).format()  # pyright: ignore[reportArgumentType]  # a constant of kinds.py
+def _param(c: Column, numbers: Iterator[int], array: str = "") -> Part:
+    return sql.SQL(f"${next(numbers)}::{c.kind.param_type}{array}")  # pyright: ignore[reportArgumentType]  # a constant of kinds.py
+
+
+def _statement(text: bytes, columns: Sequence[Column]) -> Statement:
+    return Statement(text, tuple(c.kind.param_type for c in columns))
 
 
 def params_of(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -13,8 +13,9 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from ..backends.aio import later
+from .prepared import AsyncPreparing
 
-Pool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
+Pool = AsyncConnectionPool[AsyncPreparing]
 
 
 class AsyncLent:
@@ -29,7 +30,7 @@ class AsyncLent:
         self._pool = pool
         self._timeout_s = timeout_s
 
-    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
+    async def __aenter__(self) -> AsyncPreparing:
         self._connection = await self._pool.getconn(self._timeout_s)
         return self._connection
 

@@ -22,6 +22,7 @@ from writebehind.shared.statement import ROW_MISSING, Statements
 from ..database_errors import translated
 from ..write import Write
 from .lent import AsyncLent, Pool, Watched
+from .prepared import AsyncPreparing
 
 log = logging.getLogger("writebehind.producer")
 
@@ -155,6 +156,7 @@ class AsyncRows:
         if self._pool is None:
             pool: Pool = AsyncConnectionPool(
                 self._settings.url.get_secret_value(),
+                connection_class=AsyncPreparing,
                 kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "writebehind-producer"},
                 configure=_configure(self._settings),
                 min_size=0,

@@ -13,6 +13,7 @@ from writebehind.shared.errors import ConfigurationError, NotApplied, Unknown
 from ..backends.aio import Runtime
 from .direct import AsyncDirectClient
 from .direct_rows import Connection
+from .prepared import AsyncPreparing
 from .rows import AsyncRows
 
 
@@ -31,11 +32,14 @@ class AsyncTransaction:
         self._given = given
         self._timeout_s = timeout_s
         self._connection: Connection | None = given
+        self._lent: AsyncPreparing | None = None
 
     async def __aenter__(self) -> Connection:
         """Raises NotApplied when the database cannot be reached."""
         try:
-            connection = self._given or await (await self._rows.pool()).getconn(self._timeout_s)
+            connection = self._given
+            if connection is None:
+                connection = self._lent = await (await self._rows.pool()).getconn(self._timeout_s)
             self._connection = connection
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 raise ConfigurationError(
@@ -82,6 +86,6 @@ class AsyncTransaction:
             await self._direct.rolled_back(connection)
 
     async def _give_back(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and connection is not self._given:
-            await (await self._rows.pool()).putconn(connection)
+        lent, self._lent, self._connection = self._lent, None, None
+        if lent is not None:
+            await (await self._rows.pool()).putconn(lent)

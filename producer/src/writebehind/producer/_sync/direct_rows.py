@@ -11,12 +11,13 @@ from psycopg_pool import PoolTimeout
 
 from writebehind.shared import table
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.direct_statement import DirectStatements, params_of
+from writebehind.shared.direct_statement import DirectStatements, Statement, params_of
 from writebehind.shared.errors import ConfigurationError, NotApplied, RowMissing
 
 from ..database_errors import translated
 from ..direct_write import DirectWrite, runs
 from .lent import Lent, Watched
+from .prepared import Preparing, rows_of
 from .rows import Rows
 
 Connection = psycopg.Connection[Any]
@@ -56,7 +57,11 @@ class DirectRows:
         return made
 
     def write(
-        self, connection: Connection, declaration: Declaration, statements: DirectStatements, writes: list[DirectWrite]
+        self,
+        connection: Preparing,
+        declaration: Declaration,
+        statements: DirectStatements,
+        writes: list[DirectWrite],
     ) -> None:
         """Carry out writes in a transaction of their own: all of them, or none. Rows are noted on the writes.
 
@@ -66,7 +71,7 @@ class DirectRows:
         sent = single
         try:
             if single:
-                self.run(connection, declaration, statements, writes)
+                _note(declaration, writes, connection.rows(*_asked(statements, writes)))
                 return
             connection.execute("BEGIN")
             self.run(connection, declaration, statements, writes)
@@ -85,26 +90,34 @@ class DirectRows:
         self, connection: Connection, declaration: Declaration, statements: DirectStatements, writes: list[DirectWrite]
     ) -> None:
         """Carry out writes in the transaction that is open. Raises RowMissing, and what psycopg raises."""
-        width = len(declaration.keys)
-        for run in runs(writes) if len(writes) > 1 else [writes]:
-            first = run[0]
-            if first.verb in ("update", "add"):
-                many = len(run) > 1
-                text = statements.update(first.positions, many=many)
-                params: Sequence[Any] = params_of([write.params for write in run]) if many else first.params
-            elif first.verb == "create":
-                text, params = statements.insert(first.positions), first.params
-            else:
-                text, params = statements.delete, first.params
-            cursor = connection.execute(text, params, binary=True)
-            rows = {row[:width]: row[width:] for row in cursor.fetchall()}
-            if len(rows) < len(run) and first.verb in ("update", "add"):
-                raise RowMissing(f"{declaration.cls.__name__}: there is no row of this key to update: create it")
-            if len(run) == 1:
-                first.row = next(iter(rows.values()), None)
-                continue
-            for write in run:
-                write.row = rows.get(write.key)
+        for run in runs(writes):
+            _note(declaration, run, rows_of(connection, *_asked(statements, run)))
+
+
+def _asked(statements: DirectStatements, run: Sequence[DirectWrite]) -> tuple[Statement, Sequence[Any]]:
+    """The statement that carries out a run of writes, and its parameters."""
+    first = run[0]
+    if first.verb == "create":
+        return statements.insert(first.positions), first.params
+    if first.verb == "delete":
+        return statements.delete, first.params
+    if len(run) == 1:
+        return statements.update(first.positions, many=False), first.params
+    return statements.update(first.positions, many=True), params_of([write.params for write in run])
+
+
+def _note(declaration: Declaration, run: Sequence[DirectWrite], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Keep the rows that a statement gave with the writes. Raises RowMissing when one that is updated is not there."""
+    first = run[0]
+    if len(rows) < len(run) and first.verb in ("update", "add"):
+        raise RowMissing(f"{declaration.cls.__name__}: there is no row of this key to update: create it")
+    width = len(declaration.keys)
+    if len(run) == 1:
+        first.row = rows[0][width:] if rows else None
+        return
+    by_key = {row[:width]: row[width:] for row in rows}
+    for write in run:
+        write.row = by_key.get(write.key)
 
 
 def _rolled_back(connection: Connection) -> None:

@@ -14,8 +14,9 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from ..backends.threads import later
+from .prepared import Preparing
 
-Pool = ConnectionPool[psycopg.Connection[Any]]
+Pool = ConnectionPool[Preparing]
 
 
 class Lent:
@@ -30,7 +31,7 @@ class Lent:
         self._pool = pool
         self._timeout_s = timeout_s
 
-    def __enter__(self) -> psycopg.Connection[Any]:
+    def __enter__(self) -> Preparing:
         self._connection = self._pool.getconn(self._timeout_s)
         return self._connection
 

@@ -23,6 +23,7 @@ from writebehind.shared.statement import ROW_MISSING, Statements
 from ..database_errors import translated
 from ..write import Write
 from .lent import Lent, Pool, Watched
+from .prepared import Preparing
 
 log = logging.getLogger("writebehind.producer")
 
@@ -156,6 +157,7 @@ class Rows:
         if self._pool is None:
             pool: Pool = ConnectionPool(
                 self._settings.url.get_secret_value(),
+                connection_class=Preparing,
                 kwargs={"autocommit": True, "connect_timeout": 5, "application_name": "writebehind-producer"},
                 configure=_configure(self._settings),
                 min_size=0,

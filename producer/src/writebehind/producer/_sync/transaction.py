@@ -14,6 +14,7 @@ from writebehind.shared.errors import ConfigurationError, NotApplied, Unknown
 from ..backends.threads import Runtime
 from .direct import DirectClient
 from .direct_rows import Connection
+from .prepared import Preparing
 from .rows import Rows
 
 
@@ -32,11 +33,14 @@ class Transaction:
         self._given = given
         self._timeout_s = timeout_s
         self._connection: Connection | None = given
+        self._lent: Preparing | None = None
 
     def __enter__(self) -> Connection:
         """Raises NotApplied when the database cannot be reached."""
         try:
-            connection = self._given or (self._rows.pool()).getconn(self._timeout_s)
+            connection = self._given
+            if connection is None:
+                connection = self._lent = (self._rows.pool()).getconn(self._timeout_s)
             self._connection = connection
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 raise ConfigurationError(
@@ -83,6 +87,6 @@ class Transaction:
             self._direct.rolled_back(connection)
 
     def _give_back(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and connection is not self._given:
-            (self._rows.pool()).putconn(connection)
+        lent, self._lent, self._connection = self._lent, None, None
+        if lent is not None:
+            (self._rows.pool()).putconn(lent)

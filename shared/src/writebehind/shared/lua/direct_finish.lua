@@ -11,7 +11,25 @@
 -- Without our intent (it ran out, or the cache was wiped) anything may have been filled since: all but 'undone' void.
 -- Returns msgpack {the entry shows our row, ...}
 local writes = cmsgpack.unpack(ARGV[1])
-local now = clock()
+
+-- Whether the entry says nothing but that the writer of this token is at work.
+local function is_alone(header, token)
+  local rest = HOLDS + 3 + #token -- where the ':' stands
+  return sub(header, HOLDS, rest) == 'p i' .. token .. ':' and not find(header, ' ', rest, true)
+end
+
+-- No other writer or reader came since the intent: the entry holds nothing else, nor did it since.
+local function alone(key, how, version, known, ttl_ms, fields)
+  if how == 'put' and version > known then
+    local reply = redis.pcall('HSET', key, '#', version .. ' ' .. ZERO .. 'c', unpack(fields))
+    if type(reply) ~= 'table' or not reply.err then
+      call('PEXPIRE', key, ttl_ms)
+      return true
+    end
+  end
+  call('UNLINK', key)
+  return false
+end
 
 local function taken_out(entry, token)
   for at = 1, #entry.intents do
@@ -31,7 +49,13 @@ local function settle(entry, own, version)
 end
 
 local function finish(key, token, how, version, ttl_ms, fields)
-  local entry = read(call('HGET', key, '#'), now)
+  local header = call('HGET', key, '#')
+  -- 0. Nearly always; the rest would do the same, in twice the time of the commands.
+  if header and is_alone(header, token) then
+    return alone(key, how, version, sub(header, 1, 16), ttl_ms, fields)
+  end
+  local now = clock()
+  local entry = read(header, now)
   local own, put = taken_out(entry, token), false
   if how == 'void' or not own and how ~= 'undone' then
     void(entry)

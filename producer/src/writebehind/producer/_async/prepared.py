@@ -1,0 +1,91 @@
+"""A connection of the client's pool that runs a write's statement without a cursor.
+
+What psycopg does above libpq, for any statement, takes as long as the server does for a row. These have one text per
+set of fields and parameters whose types are known, so they are prepared once, and values and rows go through the
+dumpers and loaders of the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import errors, generators
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ExecStatus, Format
+from psycopg.rows import tuple_row
+
+from writebehind.shared.direct_statement import Statement
+
+PREPARED_MAX = 100  # per connection, as psycopg keeps; beyond that statements go through a cursor
+# The server forgot the statement (DISCARD ALL), or the table has changed since: nothing was executed.
+_STALE = (errors.InvalidSqlStatementName, errors.FeatureNotSupported)
+
+
+class AsyncPreparing(psycopg.AsyncConnection[Any]):
+    """A connection with statements of ours. For one caller at a time, with autocommit or within a transaction."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._kept: dict[Statement, _Prepared] = {}
+        self._made = 0
+
+    async def rows(self, statement: Statement, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that returns rows. Raises what psycopg raises."""
+        prepared = self._kept.get(statement)
+        if prepared is not None:
+            try:
+                return await self._run(prepared, values)
+            except _STALE:
+                del self._kept[statement]
+        elif len(self._kept) >= PREPARED_MAX:
+            return await rows_of(self, statement, values)
+        prepared = self._kept[statement] = await self._prepare(statement)
+        return await self._run(prepared, values)
+
+    async def _prepare(self, statement: Statement) -> _Prepared:
+        self._made += 1
+        prepared = _Prepared(self, f"writebehind_{self._made}".encode(), statement)
+        self.pgconn.send_prepare(prepared.name, statement.text, prepared.oids)
+        await self._answer(ExecStatus.COMMAND_OK)
+        return prepared
+
+    async def _run(self, prepared: _Prepared, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        adapt = prepared.adapt
+        self.pgconn.send_query_prepared(
+            prepared.name, adapt.dump_sequence(values, prepared.formats), adapt.formats, Format.BINARY
+        )
+        result = await self._answer(ExecStatus.TUPLES_OK)
+        adapt.set_pgresult(result, set_loaders=not prepared.has_loaders)
+        prepared.has_loaders = True
+        return adapt.load_rows(0, result.ntuples, tuple)
+
+    async def _answer(self, expected: ExecStatus) -> Any:
+        *_, result = await self.wait(generators.execute(self.pgconn))
+        if result.status != expected:
+            raise errors.error_from_result(result, encoding=self.info.encoding)
+        return result
+
+
+class _Prepared:
+    """A statement that a connection has prepared, and how its values and rows are converted."""
+
+    __slots__ = ("adapt", "formats", "has_loaders", "name", "oids")
+
+    def __init__(self, connection: AsyncPreparing, name: bytes, statement: Statement) -> None:
+        self.name = name
+        self.oids = [connection.adapters.types[type_name].oid for type_name in statement.types]
+        self.formats = [PyFormat.BINARY] * len(self.oids)
+        self.adapt = Transformer(connection)
+        self.adapt.set_dumper_types(self.oids, Format.BINARY)
+        self.has_loaders = False
+
+
+async def rows_of(
+    connection: psycopg.AsyncConnection[Any], statement: Statement, values: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """The same on any connection."""
+    cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
+    await cursor.execute(statement.text, values, binary=True)
+    return await cursor.fetchall()

@@ -27,7 +27,7 @@ from .direct_cache import AsyncDirectCache
 from .direct_reader import AsyncDirectReader
 from .direct_rows import AsyncDirectRows, Connection
 from .guard import AsyncGuards, Guard, Place, life_s
-from .lent import AsyncLent, Watched
+from .lent import AsyncLent
 from .receipt import AsyncReceipt
 from .rows import AsyncRows
 
@@ -116,11 +116,11 @@ class AsyncDirectClient:
         statements = await self._rows.statements(declaration, timeout_s)
         try:
             # The connection comes first: an intent must not wait for one.
-            async with AsyncLent(await self._pool(), timeout_s) as connection:
+            async with AsyncLent(await self._pool(), timeout_s, self._runtime) as connection:
                 guard = await self._guards.open(target, writes, timeout_s)
                 try:
-                    with Watched(connection, min(timeout_s, self._settings.database.statement_timeout_s)):
-                        await self._rows.write(connection, declaration, statements, writes)
+                    limit_s = min(timeout_s, self._settings.database.statement_timeout_s)
+                    await self._rows.write(connection, declaration, statements, writes, limit_s)
                 except Unknown:
                     raise  # it may yet be committed: the intent must run out
                 except BaseException:

@@ -61,6 +61,7 @@ class AsyncDirectRows:
         declaration: Declaration,
         statements: DirectStatements,
         writes: list[DirectWrite],
+        timeout_s: float,
     ) -> None:
         """Carry out writes in a transaction of their own: all of them, or none. Rows are noted on the writes.
 
@@ -70,12 +71,13 @@ class AsyncDirectRows:
         sent = single
         try:
             if single:
-                _note(declaration, writes, await connection.rows(*_asked(statements, writes)))
+                _note(declaration, writes, await connection.rows(*_asked(statements, writes), timeout_s))
                 return
-            await connection.execute("BEGIN")
-            await self.run(connection, declaration, statements, writes)
-            sent = True
-            cursor = await connection.execute("COMMIT")
+            with Watched(connection, timeout_s):
+                await connection.execute("BEGIN")
+                await self.run(connection, declaration, statements, writes)
+                sent = True
+                cursor = await connection.execute("COMMIT")
         except (psycopg.Error, OSError) as error:
             await _rolled_back(connection)
             raise translated(declaration, error, sent=sent) from error

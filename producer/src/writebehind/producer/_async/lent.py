@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
-from ..backends.aio import later
+from ..backends.aio import Runtime, later
 from .prepared import AsyncPreparing
 
 Pool = AsyncConnectionPool[AsyncPreparing]
@@ -21,14 +21,16 @@ Pool = AsyncConnectionPool[AsyncPreparing]
 class AsyncLent:
     """A connection that goes back to its pool after the block. What the block left open is rolled back.
 
-    The pool's own `connection()` does the same and takes twice as long. Entering raises PoolTimeout.
+    The pool's own `connection()` does the same and takes twice as long. Entering raises PoolTimeout. With a runtime the
+    pool has it back while the caller waits for what comes next.
     """
 
-    __slots__ = ("_connection", "_pool", "_timeout_s")
+    __slots__ = ("_connection", "_pool", "_runtime", "_timeout_s")
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float, runtime: Runtime | None = None) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._runtime = runtime
 
     async def __aenter__(self) -> AsyncPreparing:
         self._connection = await self._pool.getconn(self._timeout_s)
@@ -43,7 +45,10 @@ class AsyncLent:
                 with contextlib.suppress(psycopg.Error):  # then the pool discards it
                     await connection.rollback()
         finally:
-            await self._pool.putconn(connection)
+            if self._runtime is None:
+                await self._pool.putconn(connection)
+            else:
+                self._runtime.send_off(self._pool.putconn, connection)
 
 
 class Watched:

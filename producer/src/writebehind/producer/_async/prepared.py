@@ -11,19 +11,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg import errors, generators
+from psycopg import errors
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
 from writebehind.shared.direct_statement import Statement
 
-PREPARED_MAX = 100  # per connection, as psycopg keeps; beyond that statements go through a cursor
+from ..backends.aio_answer import AsyncAnswering
+
+PREPARED_MAX = 100  # per connection, as psycopg keeps; others are prepared each time
 # The server forgot the statement (DISCARD ALL), or the table has changed since: nothing was executed.
 _STALE = (errors.InvalidSqlStatementName, errors.FeatureNotSupported)
 
 
-class AsyncPreparing(psycopg.AsyncConnection[Any]):
+class AsyncPreparing(AsyncAnswering):
     """A connection with statements of ours. For one caller at a time, with autocommit or within a transaction."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -31,41 +34,43 @@ class AsyncPreparing(psycopg.AsyncConnection[Any]):
         self._kept: dict[Statement, _Prepared] = {}
         self._made = 0
 
-    async def rows(self, statement: Statement, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def rows(self, statement: Statement, values: Sequence[Any], timeout_s: float) -> list[tuple[Any, ...]]:
         """Run a statement that returns rows. Raises what psycopg raises."""
         prepared = self._kept.get(statement)
         if prepared is not None:
             try:
-                return await self._run(prepared, values)
+                return await self._run(prepared, values, timeout_s)
             except _STALE:
                 del self._kept[statement]
-        elif len(self._kept) >= PREPARED_MAX:
-            return await rows_of(self, statement, values)
-        prepared = self._kept[statement] = await self._prepare(statement)
-        return await self._run(prepared, values)
+        prepared = await self._prepare(statement, timeout_s)
+        if len(self._kept) < PREPARED_MAX:
+            self._kept[statement] = prepared
+        return await self._run(prepared, values, timeout_s)
 
-    async def _prepare(self, statement: Statement) -> _Prepared:
-        self._made += 1
-        prepared = _Prepared(self, f"writebehind_{self._made}".encode(), statement)
-        self.pgconn.send_prepare(prepared.name, statement.text, prepared.oids)
-        await self._answer(ExecStatus.COMMAND_OK)
+    async def _prepare(self, statement: Statement, timeout_s: float) -> _Prepared:
+        name = b""  # prepared for once
+        if len(self._kept) < PREPARED_MAX:
+            self._made += 1
+            name = f"writebehind_{self._made}".encode()
+        prepared = _Prepared(self, name, statement)
+        self.pgconn.send_prepare(name, statement.text, prepared.oids)
+        self._check(await self.answer(timeout_s), ExecStatus.COMMAND_OK)
         return prepared
 
-    async def _run(self, prepared: _Prepared, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def _run(self, prepared: _Prepared, values: Sequence[Any], timeout_s: float) -> list[tuple[Any, ...]]:
         adapt = prepared.adapt
         self.pgconn.send_query_prepared(
             prepared.name, adapt.dump_sequence(values, prepared.formats), adapt.formats, Format.BINARY
         )
-        result = await self._answer(ExecStatus.TUPLES_OK)
+        result = await self.answer(timeout_s)
+        self._check(result, ExecStatus.TUPLES_OK)
         adapt.set_pgresult(result, set_loaders=not prepared.has_loaders)
         prepared.has_loaders = True
         return adapt.load_rows(0, result.ntuples, tuple)
 
-    async def _answer(self, expected: ExecStatus) -> Any:
-        *_, result = await self.wait(generators.execute(self.pgconn))
+    def _check(self, result: PGresult, expected: ExecStatus) -> None:
         if result.status != expected:
             raise errors.error_from_result(result, encoding=self.info.encoding)
-        return result
 
 
 class _Prepared:

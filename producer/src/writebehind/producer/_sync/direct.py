@@ -28,7 +28,7 @@ from .direct_cache import DirectCache
 from .direct_reader import DirectReader
 from .direct_rows import DirectRows, Connection
 from .guard import Guards, Guard, Place, life_s
-from .lent import Lent, Watched
+from .lent import Lent
 from .receipt import Receipt
 from .rows import Rows
 
@@ -117,11 +117,11 @@ class DirectClient:
         statements = self._rows.statements(declaration, timeout_s)
         try:
             # The connection comes first: an intent must not wait for one.
-            with Lent(self._pool(), timeout_s) as connection:
+            with Lent(self._pool(), timeout_s, self._runtime) as connection:
                 guard = self._guards.open(target, writes, timeout_s)
                 try:
-                    with Watched(connection, min(timeout_s, self._settings.database.statement_timeout_s)):
-                        self._rows.write(connection, declaration, statements, writes)
+                    limit_s = min(timeout_s, self._settings.database.statement_timeout_s)
+                    self._rows.write(connection, declaration, statements, writes, limit_s)
                 except Unknown:
                     raise  # it may yet be committed: the intent must run out
                 except BaseException:

@@ -62,6 +62,7 @@ class DirectRows:
         declaration: Declaration,
         statements: DirectStatements,
         writes: list[DirectWrite],
+        timeout_s: float,
     ) -> None:
         """Carry out writes in a transaction of their own: all of them, or none. Rows are noted on the writes.
 
@@ -71,12 +72,13 @@ class DirectRows:
         sent = single
         try:
             if single:
-                _note(declaration, writes, connection.rows(*_asked(statements, writes)))
+                _note(declaration, writes, connection.rows(*_asked(statements, writes), timeout_s))
                 return
-            connection.execute("BEGIN")
-            self.run(connection, declaration, statements, writes)
-            sent = True
-            cursor = connection.execute("COMMIT")
+            with Watched(connection, timeout_s):
+                connection.execute("BEGIN")
+                self.run(connection, declaration, statements, writes)
+                sent = True
+                cursor = connection.execute("COMMIT")
         except (psycopg.Error, OSError) as error:
             _rolled_back(connection)
             raise translated(declaration, error, sent=sent) from error

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
-from ..backends.threads import later
+from ..backends.threads import Runtime, later
 from .prepared import Preparing
 
 Pool = ConnectionPool[Preparing]
@@ -22,14 +22,16 @@ Pool = ConnectionPool[Preparing]
 class Lent:
     """A connection that goes back to its pool after the block. What the block left open is rolled back.
 
-    The pool's own `connection()` does the same and takes twice as long. Entering raises PoolTimeout.
+    The pool's own `connection()` does the same and takes twice as long. Entering raises PoolTimeout. With a runtime the
+    pool has it back while the caller waits for what comes next.
     """
 
-    __slots__ = ("_connection", "_pool", "_timeout_s")
+    __slots__ = ("_connection", "_pool", "_runtime", "_timeout_s")
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float, runtime: Runtime | None = None) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._runtime = runtime
 
     def __enter__(self) -> Preparing:
         self._connection = self._pool.getconn(self._timeout_s)
@@ -44,7 +46,10 @@ class Lent:
                 with contextlib.suppress(psycopg.Error):  # then the pool discards it
                     connection.rollback()
         finally:
-            self._pool.putconn(connection)
+            if self._runtime is None:
+                self._pool.putconn(connection)
+            else:
+                self._runtime.send_off(self._pool.putconn, connection)
 
 
 class Watched:

@@ -90,15 +90,24 @@ class Runtime:
 
     async def to_the_end(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Await a call that is not cancelled with its caller: half a protocol would be left behind."""
-        task = self._loop.create_task(function(*arguments))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        await asyncio.shield(task)
+        ended: asyncio.Future[None] = self._loop.create_future()
+        self.spawn(self._tell, ended, function, arguments)
+        await ended  # and not the task: asyncio.shield() wakes the caller two rounds of the loop later
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # fetched: a caller who was cancelled wants no answer, and asyncio would log it as lost
+    async def _tell(
+        self, ended: asyncio.Future[None], function: Callable[..., Coroutine[Any, Any, None]], arguments: Sequence[Any]
+    ) -> None:
+        """Call a function, and tell how it ended if its caller still waits."""
+        try:
+            await function(*arguments)
+        except Exception as error:  # noqa: BLE001  # the caller raises it
+            if not ended.done():
+                ended.set_exception(error)
+        except BaseException:  # the loop ends
+            ended.cancel()
+            raise
+        else:
+            _wake(ended)
 
     async def join(self, timeout_s: float) -> None:
         if self._tasks:

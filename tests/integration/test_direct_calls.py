@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from tests.integration.direct_world import Aside, Cold, Page, Through, at_rest, direct_world
 from tests.integration.producer_world import Player, World
@@ -108,6 +109,20 @@ async def test_the_row_that_a_trigger_changed_is_what_the_cache_gets(here: World
     async with AsyncClient.open(here.settings) as client:
         await client.create(Through, 1, name="ada")
         assert here.entry(Through, "1")["name"] == "ADA"
+
+
+@BOTH
+async def test_rows_of_your_own_connection_may_be_of_any_kind(here: World, cls: type[Aside]) -> None:
+    url = here.settings.database.url.get_secret_value()
+    own = await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row)
+    async with AsyncClient.open(here.settings) as client, own:
+        async with client.transaction(own) as connection:
+            await client.create(cls, 1, name="Ada", connection=connection)
+            await client.add(cls, 1, balance=Decimal("1.50"), connection=connection)
+            await client.update_many(cls, [(1, {"best": 5}), (1, {"name": "Bob"})], connection=connection)
+        found = await client.get(cls, 1)
+        assert found is not None
+        assert (found.name, found.balance, found.best) == ("Bob", Decimal("1.50"), 5)
 
 
 @BOTH

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -80,34 +82,33 @@ class Runtime:
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Run in the background; `join` waits for it."""
-        task = self._loop.create_task(function(*arguments))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(self._loop.create_task(function(*arguments)))
 
     def send_off(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Begin a call that nobody waits for but `join`."""
         self.spawn(function, *arguments)
 
     async def to_the_end(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Await a call that is not cancelled with its caller: half a protocol would be left behind."""
+        """Await a call that is not cancelled with its caller: half a protocol would be left behind.
+
+        It runs until its first wait at once, so that the task is made while somebody else works for it.
+        """
         ended: asyncio.Future[None] = self._loop.create_future()
-        self.spawn(self._tell, ended, function, arguments)
+        call = _told(function(*arguments), ended)
+        task: asyncio.Task[None] | None = None
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(call, loop=self._loop, eager_start=True)
+        else:
+            with contextlib.suppress(StopIteration):
+                task = self._loop.create_task(_rest(call, call.send(None)))
+        if task is not None:
+            self._keep(task)
+            task.add_done_callback(lambda _: ended.cancel())  # unless it was told: somebody cancels all tasks
         await ended  # and not the task: asyncio.shield() wakes the caller two rounds of the loop later
 
-    async def _tell(
-        self, ended: asyncio.Future[None], function: Callable[..., Coroutine[Any, Any, None]], arguments: Sequence[Any]
-    ) -> None:
-        """Call a function, and tell how it ended if its caller still waits."""
-        try:
-            await function(*arguments)
-        except Exception as error:  # noqa: BLE001  # the caller raises it
-            if not ended.done():
-                ended.set_exception(error)
-        except BaseException:  # the loop ends
-            ended.cancel()
-            raise
-        else:
-            _wake(ended)
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def join(self, timeout_s: float) -> None:
         if self._tasks:
@@ -116,6 +117,29 @@ class Runtime:
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run something that blocks without blocking the loop."""
         return await asyncio.to_thread(function, *arguments)
+
+
+async def _told(call: Coroutine[Any, Any, None], ended: asyncio.Future[None]) -> None:
+    """Carry a call out, and tell how it ended if its caller still waits."""
+    try:
+        await call
+    except Exception as error:  # noqa: BLE001  # the caller raises it
+        if not ended.done():
+            ended.set_exception(error)
+    else:
+        _wake(ended)
+
+
+def _rest(call: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    """The rest of a call that awaits this future, for a task; what `eager_start` does from Python 3.12 on."""
+    with contextlib.suppress(StopIteration):
+        while True:
+            try:
+                value = yield awaited
+            except BaseException as error:  # noqa: BLE001  # of what it awaits, or the loop ends
+                awaited = call.throw(error)
+            else:
+                awaited = call.send(value)
 
 
 class Behind:

@@ -54,6 +54,8 @@ class AsyncAnswering(psycopg.AsyncConnection[Any]):
 
     async def close(self) -> None:
         self._unwatch()
+        if self._timer is not None:
+            self._timer.cancel()
         await super().close()
 
     async def _next(self) -> PGresult | None:
@@ -67,6 +69,9 @@ class AsyncAnswering(psycopg.AsyncConnection[Any]):
         if self._watched < 0:
             self._watched = self.pgconn.socket
             self._loop.add_reader(self._watched, self._arrived)
+        if self._timer is not None and self._timer.when() > self._until:  # an earlier statement had more time
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
             self._timer = self._loop.call_at(self._until, self._look_at_the_time)
         self._waiting = self._loop.create_future()

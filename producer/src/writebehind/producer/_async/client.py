@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -16,6 +15,7 @@ from writebehind.shared.strategy import Direct
 
 from ..backends.aio import Runtime
 from ..direct_write import DirectTarget, DirectWrite, Verb
+from ..forks import Process
 from ..loader import Loader
 from ..measures import Watched, of_process
 from ..report import CloseReport
@@ -79,7 +79,7 @@ class AsyncClient:
         Raises ConfigurationError when the cache is a cluster or may evict entries with pending writes, or librdkafka
         refuses an option.
         """
-        self._pid = os.getpid()
+        self._pid = Process.number
         self._runtime = Runtime()
         self._cache = AsyncCache(self._settings.cache)
         self._rows = AsyncRows(self._settings.database)
@@ -412,7 +412,7 @@ class AsyncClient:
         return target
 
     def _check_usable(self) -> None:
-        if self._state == "open" and self._pid == os.getpid():
+        if self._state == "open" and self._pid == Process.number:
             return
         if self._state == "open":
             raise ClientClosed(

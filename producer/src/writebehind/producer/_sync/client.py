@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -17,6 +16,7 @@ from writebehind.shared.strategy import Direct
 
 from ..backends.threads import Runtime
 from ..direct_write import DirectTarget, DirectWrite, Verb
+from ..forks import Process
 from ..loader import Loader
 from ..measures import Watched, of_process
 from ..report import CloseReport
@@ -80,7 +80,7 @@ class Client:
         Raises ConfigurationError when the cache is a cluster or may evict entries with pending writes, or librdkafka
         refuses an option.
         """
-        self._pid = os.getpid()
+        self._pid = Process.number
         self._runtime = Runtime()
         self._cache = Cache(self._settings.cache)
         self._rows = Rows(self._settings.database)
@@ -413,7 +413,7 @@ class Client:
         return target
 
     def _check_usable(self) -> None:
-        if self._state == "open" and self._pid == os.getpid():
+        if self._state == "open" and self._pid == Process.number:
             return
         if self._state == "open":
             raise ClientClosed(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from writebehind.shared import naming
-from writebehind.shared.declaration import Declaration, declaration_of
+from writebehind.shared.declaration import Column, Declaration, declaration_of
 from writebehind.shared.direct import Filling, Finishing, How
 from writebehind.shared.entity import Entity, Merge
 from writebehind.shared.errors import InvalidWrite
@@ -107,7 +107,9 @@ def checked(target: DirectTarget, verb: Verb, key: Any, patch: Mapping[str, Any]
     size_bytes = 0
     # A row may be created with nothing but its key.
     fields = declaration.check_patch(patch) if patch or verb in ("update", "add") else []
-    for column, value in sorted(fields, key=lambda pair: pair[0].position):
+    if len(fields) > 1:
+        fields.sort(key=_position)
+    for column, value in fields:
         if verb == "add" and column.merge is not Merge.SUM:
             rule = "cannot be added to: it is not declared Sum; use update"
             raise InvalidWrite(declaration.cls.__name__, column.name, type(value).__name__, rule)
@@ -118,6 +120,10 @@ def checked(target: DirectTarget, verb: Verb, key: Any, patch: Mapping[str, Any]
         rule = f"the patch has {size_bytes} bytes, {bytes_max} are allowed (cache.patch_bytes_max)"
         raise InvalidWrite(declaration.cls.__name__, None, "patch", rule)
     return DirectWrite(verb, wire_key, declaration.key_text(wire_key), values)
+
+
+def _position(field: tuple[Column, Any]) -> int:
+    return field[0].position
 
 
 def runs(writes: Sequence[DirectWrite]) -> Iterator[list[DirectWrite]]:

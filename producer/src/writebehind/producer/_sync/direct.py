@@ -153,11 +153,11 @@ class DirectClient:
 
     def _end(self, guard: Guard, writes: list[DirectWrite], how: How) -> None:
         """A row that was deleted has no version any more: nobody who was under way may put what there was."""
-        if how != "undone" and any(write.verb == "delete" for write in writes):
-            how = "void"
         target = guard.places[0].target
         rows: dict[Place, Row] = {}
         for write in writes:
+            if write.verb == "delete" and how != "undone":
+                how = "void"
             if write.row is not None:
                 rows[Place(target, write.key_text)] = write.row
         self._guards.end(guard, how, rows)

@@ -85,8 +85,8 @@ class Runtime:
         self._keep(self._loop.create_task(function(*arguments)))
 
     def send_off(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Begin a call that nobody waits for but `join`."""
-        self.spawn(function, *arguments)
+        """Begin a call that nobody waits for but `join`, once the caller waits for something."""
+        self._loop.call_soon(self._begin, function(*arguments))
 
     async def to_the_end(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Await a call that is not cancelled with its caller: half a protocol would be left behind.
@@ -95,22 +95,30 @@ class Runtime:
         """
         ended: asyncio.Future[None] = self._loop.create_future()
         call = _told(function(*arguments), ended)
-        task: asyncio.Task[None] | None = None
+        task = self._begin(call)
+        if task is not None:
+            task.add_done_callback(lambda _: ended.cancel())  # unless it was told: somebody cancels all tasks
+        await ended  # and not the task: asyncio.shield() wakes the caller two rounds of the loop later
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run a call until its first wait; gives the task of the rest, if there is any."""
         if sys.version_info >= (3, 12):
             task = asyncio.Task(call, loop=self._loop, eager_start=True)
         else:
-            with contextlib.suppress(StopIteration):
-                task = self._loop.create_task(_rest(call, call.send(None)))
-        if task is not None:
-            self._keep(task)
-            task.add_done_callback(lambda _: ended.cancel())  # unless it was told: somebody cancels all tasks
-        await ended  # and not the task: asyncio.shield() wakes the caller two rounds of the loop later
+            try:
+                awaited = call.send(None)
+            except StopIteration:
+                return None
+            task = self._loop.create_task(_rest(call, awaited))
+        self._keep(task)
+        return task
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def join(self, timeout_s: float) -> None:
+        await asyncio.sleep(0)  # what was sent off has begun then
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
 

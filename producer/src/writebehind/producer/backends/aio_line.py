@@ -55,12 +55,14 @@ class AsyncCacheLine:
 
     async def run(self, call: Call) -> Any:
         """A script's reply."""
-        rest = (len(call.keys), *call.keys, *call.args)
+        protocol = self._protocol
+        if protocol is None or protocol.ended:
+            protocol = await self._connected()
         try:
-            (reply,) = await self._ask([("EVALSHA", call.script.sha, *rest)])
+            return await protocol.ask(("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
         except NoScriptError:
-            (reply,) = await self._ask([("EVAL", call.script.text, *rest)])
-        return reply
+            (reply,) = await self._ask([("EVAL", call.script.text, len(call.keys), *call.keys, *call.args)])
+            return reply
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[str, str]]:
         """Hashes as they are; a key that is not there gives an empty one."""
@@ -92,7 +94,7 @@ class AsyncCacheLine:
         protocol = self._protocol
         if protocol is None or protocol.ended:
             protocol = await self._connected()
-        return await protocol.send(commands)
+        return await asyncio.gather(*map(protocol.ask, commands))
 
     async def _connected(self) -> _Protocol:
         """All who need a connection wait for the same one; none of them takes it away by being cancelled."""
@@ -139,17 +141,15 @@ class _Protocol(asyncio.Protocol):
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
-    async def send(self, commands: Sequence[Command]) -> list[Any]:
-        """One reply per command. Raises the first one that is an error."""
+    def ask(self, command: Command) -> asyncio.Future[Any]:
+        """Send a command. The future gets its reply, or the error that it is."""
         until = self._loop.time() + self._timeout_s
-        futures = [self._loop.create_future() for _ in commands]
-        self._waiting.extend((future, until) for future in futures)
-        self._transport.write(b"".join(map(_pack, commands)))
+        future = self._loop.create_future()
+        self._waiting.append((future, until))
+        self._transport.write(_pack(command))
         if self._timer is None:
             self._timer = self._loop.call_at(until, self._look_at_the_time)
-        if len(futures) == 1:
-            return [await futures[0]]
-        return await asyncio.gather(*futures)
+        return future
 
     def data_received(self, data: bytes) -> None:
         self._replies.feed(data)

@@ -185,14 +185,13 @@ def test_two_stacks_run_side_by_side_and_take_their_data_along() -> None:
             stack.close()
 
 
-def test_a_normal_user_can_run_it_from_an_air_gapped_folder(tmp_path: Path) -> None:
-    jars = tmp_path / "jars"
-    jars.mkdir()
-    for jar in [*ensure_jars("kafka"), *ensure_jars("postgres")]:
-        shutil.copy(jar, jars)
+def test_a_normal_user_can_run_it_from_an_air_gapped_folder() -> None:
     # Not below pytest's folder, which only its owner may enter.
-    home = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    home, jars = (Path(subprocess.check_output(["mktemp", "-d"], text=True).strip()) for _ in range(2))
+    jars.chmod(0o755)
     try:
+        for jar in [*ensure_jars("kafka"), *ensure_jars("postgres")]:
+            shutil.copy(jar, jars)
         command = [*as_normal_user(home), sys.executable, "-c", VISITOR]
         environment = os.environ | {
             "HOME": str(home),
@@ -209,6 +208,7 @@ def test_a_normal_user_can_run_it_from_an_air_gapped_folder(tmp_path: Path) -> N
         assert [path.name for path in home.iterdir()] == ["writebehind"], "the cache, and nothing else"
     finally:
         shutil.rmtree(home)
+        shutil.rmtree(jars)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -26,14 +26,16 @@ async def test_a_call_runs_until_its_first_wait_at_once_and_then_to_its_end() ->
     assert steps == ["it begins", "it ends"]
 
 
-async def test_a_call_that_need_not_wait_makes_no_task() -> None:
+async def test_a_call_that_need_not_wait_is_over_when_it_returns() -> None:
     runtime, steps = Runtime(), []
 
     async def call() -> None:
-        steps.append(len(asyncio.all_tasks()))
+        steps.append("called")
 
+    asyncio.get_running_loop().call_soon(steps.append, "a round later")
     await runtime.to_the_end(call)
-    assert steps == [1]
+    assert steps == ["called"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_cancelled_caller_leaves_the_call_to_its_end() -> None:

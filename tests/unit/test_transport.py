@@ -53,10 +53,9 @@ def test_tokens_of_an_identity_provider_are_what_production_takes_and_every_clie
 
 
 def test_production_tells_all_that_it_refuses_at_once_and_no_secret() -> None:
+    servers = {"sasl.password": "s3cret"}, "postgresql://u:s3cret@db/x", "redis://u:s3cret@cache/0"
     with pytest.raises(ConfigurationError) as raised:
-        loaded(
-            {"sasl.password": "s3cret"}, "postgresql://u:s3cret@db/x", "redis://u:s3cret@cache/0", profile="production"
-        )
+        loaded(*servers, profile="production")  # on one line, because a traceback shows the whole call
     said = str(raised.value)
     for variable in ("WRITEBEHIND_KAFKA__OPTIONS", "WRITEBEHIND_DATABASE__URL", "WRITEBEHIND_CACHE__URL"):
         assert said.count(variable) == 1

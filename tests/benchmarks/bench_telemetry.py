@@ -1,8 +1,8 @@
 """What telemetry costs: `make bench-telemetry`.
 
 Flusher and producer as processes of their own, without and with telemetry in turn, on the same servers. With it means:
-all metrics and traces go by OTLP to a collector, every 5 s; of the requests in which the service writes one in a
-hundred is sampled, and the records of those carry their trace. Each ratio is throughput with / without, the median of
+all metrics and traces go by OTLP to a collector, every 5 s; of the requests in which the service writes, `--sampled`
+are sampled, and the records of those carry their trace. Each ratio is throughput with / without, the median of
 pairs that stand side by side; the `cpu` ones are CPU time without / with, which a busy machine disturbs less.
 """
 
@@ -32,7 +32,6 @@ from .flusher_process import DEADLINE_S, ROOT, flush, reset_progress
 from .load import Headers, Load, create_topic, loads, prefill_cache, prefill_kafka
 from .world import arguments, speaker
 
-SAMPLED = 0.01
 OFF = {"OTEL_SDK_DISABLED": "true"}
 Cost = tuple[float, float]  # per second, and CPU seconds of one
 
@@ -43,11 +42,12 @@ def main() -> int:
         records=(int, 300_000, "records per flush"),
         writes=(int, 150_000, "writes per measurement of the producer"),
         rounds=(int, 7, "pairs of runs, without and with; medians are reported"),
+        sampled=(float, 0.01, "share of the requests that is sampled"),
     )
     if args.quick:
         args.records, args.writes, args.rounds = 30_000, 5_000, 1
     with Stack(kafka_jit="full") as stack, collector() as endpoint:
-        bench = Bench(stack, endpoint, args.records, args.writes, speaker(args))
+        bench = Bench(stack, endpoint, args.records, args.writes, args.sampled, speaker(args))
         flushed = pairs(args.rounds, bench.flush)
         many = pairs(args.rounds, bench.update_many)
         single = pairs(args.rounds, bench.update)
@@ -84,7 +84,10 @@ def ratios(found: list[tuple[Cost, Cost]]) -> Cost:
 class Bench:
     """Servers with two equal loads; the records of one of them carry traces."""
 
-    def __init__(self, stack: Stack, endpoint: str, records: int, writes: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, stack: Stack, endpoint: str, records: int, writes: int, sampled: float, say: Callable[[str], None]
+    ) -> None:
+        self._sampled = sampled
         self._env, self._url = stack.env(), stack.postgres.url
         self._on = exporting(endpoint)
         self._writes = writes
@@ -97,7 +100,7 @@ class Bench:
         migrate(load_settings(**overrides(self._env)), load_entities(["tests.benchmarks.entities"]))
         for traced, load in self._loads.items():
             say(f"prefilling {load.name}: {records:,} records")
-            prefill_kafka(load, stack.kafka.bootstrap_servers, traces() if traced else None)
+            prefill_kafka(load, stack.kafka.bootstrap_servers, traces(sampled) if traced else None)
             prefill_cache(load, stack.valkey.url)
 
     def flush(self, on: bool) -> Cost:  # which of the two, as of the others here
@@ -115,7 +118,7 @@ class Bench:
 
     def _produce(self, call: str, on: bool) -> Cost:
         command = [sys.executable, "-m", "tests.benchmarks.telemetry_process", call, str(self._writes)]
-        command += ["--telemetry", str(SAMPLED)] if on else []
+        command += ["--telemetry", str(self._sampled)] if on else []
         env = {**os.environ, **self._env, "WRITEBEHIND_CACHE__TIMEOUT_S": "5", **(self._on if on else {})}
         done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_S)
         return self._told(call, on, *json.loads(done.stdout))
@@ -125,12 +128,12 @@ class Bench:
         return per_s, cpu_s
 
 
-def traces() -> Iterator[Headers | None]:
+def traces(sampled: float) -> Iterator[Headers | None]:
     """The headers of records one after the other, some of which were written within a sampled span."""
     chance = random.Random(20130101)
     for _ in itertools.count():
         ids = f"{chance.getrandbits(128) | 1:032x}-{chance.getrandbits(64) | 1:016x}"
-        yield [(telemetry.TRACEPARENT, f"00-{ids}-01".encode())] if chance.random() < SAMPLED else None
+        yield [(telemetry.TRACEPARENT, f"00-{ids}-01".encode())] if chance.random() < sampled else None
 
 
 def exporting(endpoint: str) -> dict[str, str]:

@@ -114,7 +114,8 @@ async def test_the_row_that_a_trigger_changed_is_what_the_cache_gets(here: World
 @BOTH
 async def test_rows_of_your_own_connection_may_be_of_any_kind(here: World, cls: type[Aside]) -> None:
     url = here.settings.database.url.get_secret_value()
-    own = await psycopg.AsyncConnection.connect(url, autocommit=True, row_factory=dict_row)
+    own: psycopg.AsyncConnection[Any] = await psycopg.AsyncConnection.connect(url, autocommit=True)
+    own.row_factory = dict_row
     async with AsyncClient.open(here.settings) as client, own:
         async with client.transaction(own) as connection:
             await client.create(cls, 1, name="Ada", connection=connection)

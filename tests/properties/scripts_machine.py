@@ -153,7 +153,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         self.row = after(self.row, flushed)
         if self.settle(flushed) and heal:
             self.run(self.scripts.heal([self.key], [self.healthy(self.row)], until_us=1 << 52))
-            self.foreign = False
+            self.foreign = " d" in self.entry().get("#", "")  # one that was deleted since it was clean is left as it is
 
     def healthy(self, row: Row | None) -> tuple[bool, Patch, list[tuple[int, int]]]:
         if row is None:

@@ -8,7 +8,7 @@
 -- The entry is tainted, for good (heal.lua keeps it): when nothing is pending any more it is deleted, so whatever could not be
 -- told apart here mends itself.
 -- A newer write of a field keeps its value; a note '#u:VERSION:FIELD' lets that write's own undo restore what was before both,
--- and so does '#u:VERSION:' for what a delete found.
+-- and so does '#u:VERSION:' for what a delete found. That of a Sum is the delta to take off what a newer delete found.
 -- An entry in doubt holds the writes of the generations before as well, but does not count them.
 -- A Max or Min that goes back to what was before may miss a lower candidate of another pending write, until that is flushed.
 local fields, writes, refused = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3] == '1'
@@ -45,14 +45,19 @@ local function undo_field(key, entry, version, field, value, mark)
   end
 end
 
-local function undo_sum(key, entry, field, delta, old, counted)
+local function undo_sum(key, entry, version, field, delta, old, counted)
   local name, id, back = field[1], field[6], negate(delta)
   local current, held = call('HGET', key, name), counted and entry.sums[id]
   held = held and add(held, back)
   if held then entry.sums[id] = held end
+  if entry.delete and entry.delete > version then
+    call('HSET', key, '#u:' .. version .. ':' .. name, back)  -- what a newer delete found has the delta, not what is shown
+    return
+  end
   if not current or current == '\0' then return end
   local value = add(current, back)
-  local left = held or not counted and not entry.sums[id] and value
+  -- After a delete the deltas that are held may be of before it; those that are shown are not.
+  local left = entry.delete and value or held or not counted and not entry.sums[id] and value
   if not old and left and not find(left, '[1-9]') then
     call('HDEL', key, name)  -- there was nothing, and no other delta is pending
   else
@@ -66,7 +71,7 @@ local function undo_patch(key, entry, version, patch, undo, counted)
     local field, value, old = fields[patch[at]], patch[at + 1], undo[at / 2 + 1.5]
     local merge = field[2]
     if merge == 'sum' then
-      undo_sum(key, entry, field, value, old, counted)
+      undo_sum(key, entry, version, field, value, old, counted)
     elseif merge == 'last' or pick(old, value, merge, field[3]) ~= old then
       undo_field(key, entry, version, field, old, marks[field[6]])
     end
@@ -85,6 +90,26 @@ local function held_before(key, old)
   return holds, deleted
 end
 
+-- What to take off a sum that a delete found: deltas that were undone under it, of writes after the delete before it.
+local function undone_under(key, name, before, version)
+  local total = false
+  for _, note in ipairs(call('HKEYS', key)) do
+    local mark = sub(note, 4, 19)
+    if sub(note, 1, 3) == '#u:' and sub(note, 20) == ':' .. name and mark > before and mark < version then
+      total = add(total or '0', call('HGET', key, note))
+    end
+  end
+  return total
+end
+
+-- A sum that only undone writes had made is not there.
+local function restore_sum(key, name, value, undone, holds)
+  value = add(value, undone or '0')
+  if not undone or holds == 'c' or find(value, '[1-9]') then
+    call('HSET', key, name, add(value, call('HGET', key, name) or '0'))
+  end
+end
+
 local function undo_delete(key, entry, version, undo)
   local old = read(undo[1])
   local holds, deleted = held_before(key, old)
@@ -94,7 +119,7 @@ local function undo_delete(key, entry, version, undo)
     if field[2] ~= 'sum' then
       undo_field(key, entry, version, field, value, old.marks[field[6]])
     elseif value and value ~= '\0' and newest then
-      call('HSET', key, field[1], add(value, call('HGET', key, field[1]) or '0'))
+      restore_sum(key, field[1], value, undone_under(key, field[1], old.delete or '', version), holds)
     end
   end
   if newest then

@@ -49,17 +49,17 @@ class DirectStatements:
 
     def update(self, positions: Positions, *, many: bool) -> Statement:
         """Change rows that exist."""
-        text = self._updates.get((positions, many))
-        if text is None:
-            text = self._updates[positions, many] = self._update(positions, many=many)
-        return text
+        statement = self._updates.get((positions, many))
+        if statement is None:
+            statement = self._updates[positions, many] = self._update(positions, many=many)
+        return statement
 
     def insert(self, positions: Positions) -> Statement:
         """Add a row; what is left out gets the table's default."""
-        text = self._inserts.get(positions)
-        if text is None:
-            text = self._inserts[positions] = self._insert(positions)
-        return text
+        statement = self._inserts.get(positions)
+        if statement is None:
+            statement = self._inserts[positions] = self._insert(positions)
+        return statement
 
     def _update(self, positions: Positions, *, many: bool) -> Statement:
         d = self._declaration

@@ -43,18 +43,16 @@ class AsyncPreparing(AsyncAnswering):
             except _STALE:
                 del self._kept[statement]
         prepared = await self._prepare(statement, timeout_s)
-        if len(self._kept) < PREPARED_MAX:
-            self._kept[statement] = prepared
         return await self._run(prepared, values, timeout_s)
 
     async def _prepare(self, statement: Statement, timeout_s: float) -> _Prepared:
-        name = b""  # prepared for once
-        if len(self._kept) < PREPARED_MAX:
-            self._made += 1
-            name = f"writebehind_{self._made}".encode()
-        prepared = _Prepared(self, name, statement)
-        self.pgconn.send_prepare(name, statement.text, prepared.oids)
+        keep = len(self._kept) < PREPARED_MAX
+        self._made += 1
+        prepared = _Prepared(self, f"writebehind_{self._made}".encode() if keep else b"", statement)
+        self.pgconn.send_prepare(prepared.name, statement.text, prepared.oids)
         self._check(await self.answer(timeout_s), ExecStatus.COMMAND_OK)
+        if keep:
+            self._kept[statement] = prepared
         return prepared
 
     async def _run(self, prepared: _Prepared, values: Sequence[Any], timeout_s: float) -> list[tuple[Any, ...]]:

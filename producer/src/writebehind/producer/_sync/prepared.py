@@ -44,18 +44,16 @@ class Preparing(Answering):
             except _STALE:
                 del self._kept[statement]
         prepared = self._prepare(statement, timeout_s)
-        if len(self._kept) < PREPARED_MAX:
-            self._kept[statement] = prepared
         return self._run(prepared, values, timeout_s)
 
     def _prepare(self, statement: Statement, timeout_s: float) -> _Prepared:
-        name = b""  # prepared for once
-        if len(self._kept) < PREPARED_MAX:
-            self._made += 1
-            name = f"writebehind_{self._made}".encode()
-        prepared = _Prepared(self, name, statement)
-        self.pgconn.send_prepare(name, statement.text, prepared.oids)
+        keep = len(self._kept) < PREPARED_MAX
+        self._made += 1
+        prepared = _Prepared(self, f"writebehind_{self._made}".encode() if keep else b"", statement)
+        self.pgconn.send_prepare(prepared.name, statement.text, prepared.oids)
         self._check(self.answer(timeout_s), ExecStatus.COMMAND_OK)
+        if keep:
+            self._kept[statement] = prepared
         return prepared
 
     def _run(self, prepared: _Prepared, values: Sequence[Any], timeout_s: float) -> list[tuple[Any, ...]]:

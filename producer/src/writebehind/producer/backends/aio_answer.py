@@ -37,13 +37,10 @@ class AsyncAnswering(psycopg.AsyncConnection[Any]):
                 await self.wait(generators.send(self.pgconn), timeout=timeout_s)
             while (result := await self._next()) is not None:
                 answer = result
-        except OperationalError:
+        except BaseException as error:
             await self.close()
-            if answer is None:  # else the server said why it ended
+            if answer is None or not isinstance(error, OperationalError):  # else the server said why it ended
                 raise
-        except BaseException:
-            await self.close()
-            raise
         if answer is None:
             raise OperationalError("no result")
         return answer

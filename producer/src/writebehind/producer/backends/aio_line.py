@@ -55,14 +55,13 @@ class AsyncCacheLine:
 
     async def run(self, call: Call) -> Any:
         """A script's reply."""
-        protocol = self._protocol
-        if protocol is None or protocol.ended:
-            protocol = await self._connected()
+        rest = (len(call.keys), *call.keys, *call.args)
+        protocol = self._live() or await self._connected()
+        (reply,) = protocol.send([("EVALSHA", call.script.sha, *rest)])
         try:
-            return await protocol.ask(("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args))
+            return await reply
         except NoScriptError:
-            (reply,) = await self._ask([("EVAL", call.script.text, len(call.keys), *call.keys, *call.args)])
-            return reply
+            return (await self._ask([("EVAL", call.script.text, *rest)]))[0]
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[str, str]]:
         """Hashes as they are; a key that is not there gives an empty one."""
@@ -91,10 +90,11 @@ class AsyncCacheLine:
             await self._protocol.close()
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        protocol = self._protocol
-        if protocol is None or protocol.ended:
-            protocol = await self._connected()
-        return await asyncio.gather(*map(protocol.ask, commands))
+        protocol = self._live() or await self._connected()
+        return await asyncio.gather(*protocol.send(commands))
+
+    def _live(self) -> _Protocol | None:
+        return None if self._protocol is None or self._protocol.ended else self._protocol
 
     async def _connected(self) -> _Protocol:
         """All who need a connection wait for the same one; none of them takes it away by being cancelled."""
@@ -141,15 +141,15 @@ class _Protocol(asyncio.Protocol):
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
-    def ask(self, command: Command) -> asyncio.Future[Any]:
-        """Send a command. The future gets its reply, or the error that it is."""
+    def send(self, commands: Sequence[Command]) -> list[asyncio.Future[Any]]:
+        """Send at once; a future per command, which gets its reply, or raises the error that it is."""
         until = self._loop.time() + self._timeout_s
-        future = self._loop.create_future()
-        self._waiting.append((future, until))
-        self._transport.write(_pack(command))
+        futures = [self._loop.create_future() for _ in commands]
+        self._waiting.extend([(future, until) for future in futures])
+        self._transport.write(b"".join(map(_pack, commands)))
         if self._timer is None:
             self._timer = self._loop.call_at(until, self._look_at_the_time)
-        return future
+        return futures
 
     def data_received(self, data: bytes) -> None:
         self._replies.feed(data)

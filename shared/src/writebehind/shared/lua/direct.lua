@@ -59,14 +59,18 @@ local function written(entry)
   return table.concat(parts)
 end
 
--- Set the entry, with these fields or none besides '#'. False when the cache is out of memory: then the entry is absent.
--- Whatever was there is deleted first, which a full cache allows.
-local function replace(key, entry, fields, ttl_ms)
-  call('DEL', key)
-  local reply = redis.pcall('HSET', key, '#', written(entry), unpack(fields))
+-- Set fields of the entry, or none besides '#'. False when the cache is out of memory: then it is as it was.
+local function put(key, header, fields, ttl_ms)
+  local reply = redis.pcall('HSET', key, '#', header, unpack(fields))
   if type(reply) == 'table' and reply.err then return false end
   call('PEXPIRE', key, math.max(1, math.ceil(ttl_ms)))
   return true
+end
+
+-- The same in the place of whatever was there, which is deleted first: a full cache allows that.
+local function replace(key, entry, fields, ttl_ms)
+  call('DEL', key)
+  return put(key, written(entry), fields, ttl_ms)
 end
 
 -- How long the entry must stay for its intents.

@@ -20,13 +20,7 @@ end
 
 -- No other writer or reader came since the intent: the entry holds nothing else, nor did it since.
 local function alone(key, how, version, known, ttl_ms, fields)
-  if how == 'put' and version > known then
-    local reply = redis.pcall('HSET', key, '#', version .. ' ' .. ZERO .. 'c', unpack(fields))
-    if type(reply) ~= 'table' or not reply.err then
-      call('PEXPIRE', key, ttl_ms)
-      return true
-    end
-  end
+  if how == 'put' and version > known and put(key, version .. ' ' .. ZERO .. 'c', fields, ttl_ms) then return true end
   call('UNLINK', key)
   return false
 end
@@ -56,13 +50,13 @@ local function finish(key, token, how, version, ttl_ms, fields)
   end
   local now = clock()
   local entry = read(header, now)
-  local own, put = taken_out(entry, token), false
+  local own, shown = taken_out(entry, token), false
   if how == 'void' or not own and how ~= 'undone' then
     void(entry)
   elseif how == 'drop' then
     entry.holds, entry.version = 'p', version > entry.version and version or entry.version
   elseif how == 'put' then
-    put = settle(entry, own, version)
+    shown = settle(entry, own, version)
   end
   -- 1. Nothing worth keeping.
   local open = #entry.intents > 0
@@ -72,7 +66,7 @@ local function finish(key, token, how, version, ttl_ms, fields)
   end
   -- 2. Our row, or no row; 3. what is there stays.
   local life_ms = open and intents_ms(entry, now) or ttl_ms
-  if put then return replace(key, entry, fields, life_ms) and not open end
+  if shown then return replace(key, entry, fields, life_ms) and not open end
   if not own and how == 'undone' then return false end
   if entry.holds == 'p' then
     replace(key, entry, {}, life_ms)

@@ -11,11 +11,7 @@ local now = clock()
 -- Nobody else writes the row or loads it.
 local function alone(key, version, token)
   call('DEL', key)
-  local header = version .. ' ' .. ZERO .. 'p i' .. token .. ':' .. format('%.0f', now + life_us)
-  local reply = redis.pcall('HSET', key, '#', header)
-  if type(reply) == 'table' and reply.err then return false end
-  call('PEXPIRE', key, math.ceil(life_us / 1000))
-  return true
+  return put(key, version .. ' ' .. ZERO .. 'p i' .. token .. ':' .. format('%.0f', now + life_us), {}, life_us / 1000)
 end
 
 local function among(key, header, token)
@@ -33,10 +29,8 @@ local replies = {}
 for at = 1, #KEYS do
   local key, token = KEYS[at], tokens[at]
   local header = call('HGET', key, '#')
-  if not header then
-    replies[at] = alone(key, ZERO, token)
-  elseif #header == HOLDS then -- nearly always: `among` would do the same, in twice the time of the commands
-    replies[at] = alone(key, sub(header, 1, 16), token)
+  if not header or #header == HOLDS then -- nearly always: `among` would do the same, in twice the time of the commands
+    replies[at] = alone(key, header and sub(header, 1, 16) or ZERO, token)
   else
     replies[at] = among(key, header, token)
   end

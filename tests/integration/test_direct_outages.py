@@ -13,12 +13,11 @@ import pytest
 import redis
 
 from tests.integration.direct_gates import STEPS, at
-from tests.integration.direct_world import Aside, Strict, Through, direct_world
+from tests.integration.direct_world import Aside, Strict, Through, at_rest, direct_world
 from tests.integration.guarded import Guarded, guarded
 from tests.integration.producer_world import World
 from writebehind.flusher.invalidations import Invalidations
-from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Unknown, WritebehindError
-from writebehind.producer._async import direct_cache
+from writebehind.producer import AsyncClient, Client, DatabaseDown, NotApplied, Unknown, WritebehindError, doubt
 from writebehind.shared import bookkeeping
 
 TIMEOUT_S = 60.0
@@ -131,7 +130,7 @@ async def test_a_reader_who_finds_the_cache_back_before_a_writer_does_is_not_tol
     stack: Guarded, cls: type[Aside | Through], idle: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writer's breaker is open for a while yet: it goes around the cache, and no flusher tells the cache of it."""
-    monkeypatch.setattr(direct_cache, "CATCH_UP_S", 8.0)
+    monkeypatch.setattr(doubt, "SLACK_S", 8.0)
     with corner(stack, cache={"budget_s": 0.5, "breaker_open_s": 5.0}) as here:
         quick = here.settings.cache.model_copy(update={"breaker_open_s": 0.1})
         soon_back = here.settings.model_copy(update={"cache": quick})
@@ -152,6 +151,79 @@ async def test_a_reader_who_finds_the_cache_back_before_a_writer_does_is_not_tol
             with flusher(here):
                 await eventually(lambda: held(here, cls), {})
             await eventually(lambda: looked_up(reader, here, cls), "new")
+
+
+def asked(client: AsyncClient | Client) -> Callable[[], int]:
+    """How often the client has asked Kafka what flushers have carried out."""
+    backlog, count = client._direct.cache._doubt._backlog, 0
+    original = backlog.standings
+
+    def standings() -> Any:
+        nonlocal count
+        count += 1
+        return original()
+
+    backlog.standings = standings  # type: ignore[method-assign]  # counted
+    return lambda: count
+
+
+@BOTH
+@pytest.mark.parametrize("broker", ["there", "away"])
+async def test_after_an_outage_nothing_is_served_before_a_flusher_carried_out_what_went_around_the_cache(
+    stack: Guarded, cls: type[Aside | Through], broker: str
+) -> None:
+    """Whenever that is, and also when the writer is no more."""
+    with corner(stack, cache={"budget_s": 0.5, "breaker_open_s": 0.1}) as here:
+        async with AsyncClient.open(here.settings) as reader:
+            times = asked(reader)
+            async with AsyncClient.open(here.settings) as writer:
+                await writer.create(cls, 1, name="old")
+                assert await name(reader, cls) == "old"
+                await at_rest(reader)
+                await asyncio.to_thread(break_cache, stack, "killed")
+                try:
+                    await writer.update(cls, 1, name="new")
+                finally:
+                    await asyncio.to_thread(mend_cache, stack, "killed")
+            if broker == "away":
+                stack.kafka.pause()
+            try:
+                deadline = time.monotonic() + TIMEOUT_S
+                while times() < 3:
+                    assert await name(reader, cls) == "new"
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.05)
+            finally:
+                stack.kafka.resume()
+            assert (await held(here, cls))["name"] == "old"
+            with flusher(here):
+                await eventually(lambda: looked_up(reader, here, cls), "new")
+            assert not reader._direct.cache._doubt.open
+
+
+@BOTH
+def test_the_synchronous_client_waits_for_a_flusher_too(stack: Guarded, cls: type[Aside | Through]) -> None:
+    with corner(stack, cache={"budget_s": 0.5, "breaker_open_s": 0.1}) as here, Client.open(here.settings) as client:
+        times = asked(client)
+        client.create(cls, 1, name="old")
+        client.get(cls, 1)
+        break_cache(stack, "killed")
+        try:
+            client.update(cls, 1, name="new")
+        finally:
+            mend_cache(stack, "killed")
+        deadline = time.monotonic() + TIMEOUT_S
+        while times() < 3:
+            found = client.get(cls, 1)
+            assert found is not None
+            assert found.name == "new"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with flusher(here):
+            while here.entry(cls, "1").get("name") != "new":
+                client.get(cls, 1)
+                assert time.monotonic() < deadline + TIMEOUT_S
+                time.sleep(0.05)
 
 
 async def held(here: World, cls: type[Aside | Through]) -> dict[str, str]:

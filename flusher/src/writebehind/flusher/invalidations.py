@@ -69,7 +69,7 @@ class Invalidations:
         self._consumer = Consumer(
             {
                 # Readers are told old rows for as long as a dead flusher keeps partitions of these.
-                **group_config(settings, f"{settings.flusher.group}-invalidations"),
+                **group_config(settings, naming.invalidations_group(settings.flusher.group)),
                 "client.id": "writebehind-invalidations",
                 "auto.offset.reset": "earliest",  # an entry forgotten twice is a miss, one never forgotten is wrong
             },

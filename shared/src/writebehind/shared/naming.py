@@ -50,6 +50,11 @@ def invalidations_topic(prefix: str) -> str:
     return topic(prefix, INVALIDATIONS)
 
 
+def invalidations_group(group: str) -> str:
+    """The consumer group of flushers that carries invalidations out, beside their own."""
+    return f"{group}-{INVALIDATIONS}"
+
+
 def dead_letter_topic(topic_name: str) -> str:
     """The topic that keeps what the database refused from `topic_name`."""
     return topic_name + DEAD_LETTER_SUFFIX

@@ -179,7 +179,9 @@ class ProducerSettings(_Part):
 class FlusherSettings(_Part):
     """The flusher."""
 
-    group: str = Field("writebehind-flusher", min_length=1, description="consumer group")
+    group: str = Field(
+        "writebehind-flusher", min_length=1, description="consumer group; services ask how far it has come"
+    )
     instance_id: str | None = Field(
         None,
         min_length=1,

@@ -93,7 +93,7 @@ class Invalidations:
         self._broker = servers.Broker(settings)
         with self._broker.told():
             # Never joins its group: it is only asked for offsets.
-            group = f"{settings.flusher.group}-invalidations"
+            group = naming.invalidations_group(settings.flusher.group)
             self._consumer = Consumer({**self._broker.client_config(), "group.id": group})
 
     def close(self) -> None:

@@ -50,16 +50,19 @@ def acls(role: Role, registry: Registry, settings: Settings) -> list[Acl]:
             return _each("topic", (*topics, *letters, *invalidations), "Create", "Describe", "DescribeConfigs")
         case Role.PRODUCER:
             # The configuration shows a min.insync.replicas that no write could meet.
-            return _each("topic", (*topics, *invalidations), "Write", "DescribeConfigs")
+            written = _each("topic", (*topics, *invalidations), "Write", "DescribeConfigs")
+            # After an outage of the cache it asks how far flushers have come.
+            asked = [naming.invalidations_group(group)] * bool(invalidations)
+            return [*written, *_each("group", asked, "Describe")]
         case Role.FLUSHER:
-            groups = [group] * bool(topics) + [f"{group}-invalidations"] * bool(invalidations)
+            groups = [group] * bool(topics) + [naming.invalidations_group(group)] * bool(invalidations)
             # The configurations are for `writebehind check`.
             read = _each("topic", (*topics, *invalidations), "Read", "DescribeConfigs")
             return [*read, *_each("group", groups, "Read"), *_each("topic", letters, "Write", "DescribeConfigs")]
         case Role.AUDITOR:
             # Its consumers join no group, but ask where theirs would be.
             asks = [Acl("group", "writebehind-", ("Describe",), prefixed=True)]
-            asks += _each("group", [f"{group}-invalidations"] * bool(invalidations), "Describe")
+            asks += _each("group", [naming.invalidations_group(group)] * bool(invalidations), "Describe")
             # `whereis` tells which invalidations of a key wait.
             return [*_each("topic", (*topics, *letters, *invalidations), "Read"), *asks]
 

@@ -41,7 +41,7 @@ class AsyncDirectClient:
         self._settings = settings
         self._runtime = runtime
         self._pool = rows.pool
-        self.cache = AsyncDirectCache(settings.cache, life_s(settings))
+        self.cache = AsyncDirectCache(settings, life_s(settings))
         self._rows = AsyncDirectRows(rows)
         self._invalidator = Invalidator(settings)
         self._guards = AsyncGuards(settings, self.cache, self._invalidator, runtime)

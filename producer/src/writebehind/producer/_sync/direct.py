@@ -42,7 +42,7 @@ class DirectClient:
         self._settings = settings
         self._runtime = runtime
         self._pool = rows.pool
-        self.cache = DirectCache(settings.cache, life_s(settings))
+        self.cache = DirectCache(settings, life_s(settings))
         self._rows = DirectRows(rows)
         self._invalidator = Invalidator(settings)
         self._guards = Guards(settings, self.cache, self._invalidator, runtime)

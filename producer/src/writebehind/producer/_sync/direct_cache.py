@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,13 @@ from redis.exceptions import RedisError
 
 from writebehind.shared import direct
 from writebehind.shared.scripts import Call
-from writebehind.shared.settings import CacheSettings
+from writebehind.shared.settings import Settings
 
 from ..backends.threads import Behind, Combiner
+from ..doubt import Doubt
 from .cache import Cache, CacheDown
 
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
-CATCH_UP_S = 1.0  # how long the flusher may need for invalidations that waited for the cache
 
 
 class _Step:
@@ -37,17 +36,17 @@ class DirectCache(Cache):
     Nothing is in doubt afterwards: an intent that may have arrived runs out, and a row that may have been put is right.
 
     What a client reads is, for a while after an outage: writers whose breaker is still open go around the cache, and
-    the flusher may not have carried out their invalidations. Until all of them must be back, entries are not served,
-    neither those from before the outage nor those that another reader has filled since.
+    no flusher may have carried out their invalidations. As long as there is `Doubt`, entries are not served, neither
+    those from before the outage nor those that another reader has filled since.
     """
 
-    def __init__(self, settings: CacheSettings, life_s: float) -> None:
-        tight = {"timeout_s": settings.budget_s, "connect_timeout_s": settings.budget_s, "breaker_failures": 1}
-        super().__init__(settings.model_copy(update=tight))
+    def __init__(self, settings: Settings, life_s: float) -> None:
+        budget_s = settings.cache.budget_s
+        tight = {"timeout_s": budget_s, "connect_timeout_s": budget_s, "breaker_failures": 1}
+        super().__init__(settings.cache.model_copy(update=tight))
         self._life_us = int(life_s * 1e6)
-        self._doubt_s = settings.breaker_open_s + CATCH_UP_S
         self._lost = 0  # connections, as far as an answer has come since
-        self._doubted_until = 0.0
+        self._doubt = Doubt(settings)
         self.behind = Behind()  # fills that nobody waits for
         self._intents: Combiner[_Step] = Combiner(self._intend, KEYS_PER_CALL, at_once=True)
         self._finishes: Combiner[_Step] = Combiner(self._finish, KEYS_PER_CALL, at_once=True)
@@ -65,17 +64,22 @@ class DirectCache(Cache):
             raise
         self._breaker.succeeded()
         if self._lost != self._line.lost:
-            self._lost, self._doubted_until = self._line.lost, time.monotonic() + self._doubt_s
+            self._lost = self._line.lost
+            self._doubt.begin()
         return reply
 
     def look(self, call: Call) -> Any:
         """Run a script that reads entries. Raises CacheDown, also while they may be old."""
         self.behind.let_pass()
-        if time.monotonic() >= self._doubted_until:
+        if not self._doubt.open:
             reply = self.run(call)
-            if time.monotonic() >= self._doubted_until:  # else this answer was the first one after an outage
+            if not self._doubt.open:  # else this answer was the first one after an outage
                 return reply
         raise CacheDown(in_doubt=False)
+
+    def close(self) -> None:
+        self._doubt.close()
+        super().close()
 
     def intend(self, entries: Sequence[str], token: str) -> bool:
         """Announce a write. False when the cache is full and does not protect every entry. Raises CacheDown."""

@@ -133,6 +133,27 @@ async def test_an_error_of_a_group_whose_callers_are_gone_disturbs_nobody() -> N
     assert await after == [1]
 
 
+async def test_what_is_added_shares_calls_and_its_errors_are_told() -> None:
+    gate = Gate()
+    told: list[tuple[list[int], str]] = []
+    combiner = aio.Combiner(
+        gate, 100, failed=lambda jobs, error: told.append(([job.number for job in jobs], str(error)))
+    )
+    good, bad = Job(1), [Job(2), Job(-3)]
+    combiner.add([good])
+    await gate.begun.acquire()
+    combiner.add(bad)
+    waiting = asyncio.create_task(submitted(combiner, 4))
+    await started(1)
+    gate.go.release()
+    gate.go.release()
+    with pytest.raises(ValueError, match="-3"):
+        await waiting
+    assert good.answer == 1
+    assert gate.groups == [[1], [2, -3, 4]]
+    assert told == [([2, -3], "-3")]
+
+
 class Held:
     """The threads' gate."""
 

@@ -113,7 +113,7 @@ class Client:
         waiting: list[tuple[Call, Write]] = []
         for call, write in self._in_flight:
             call.version, call.cached = write.version, write.generation > 0
-            if not write.group.signal.wait(0):
+            if not write.group.answered:
                 waiting.append((call, write))
                 continue
             failure = write.outcome()

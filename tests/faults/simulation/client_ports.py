@@ -55,23 +55,23 @@ class Outbox:
         write.on_delivery = done.append
 
         def append() -> None:
-            write.delivered(None, self._append(write, record))  # type: ignore[arg-type]
+            write(None, self._append(write, record))  # type: ignore[arg-type]
 
         try:
             self._world.call("append", append, _timed_out, special=self._other(write, record))
         except KafkaException as error:
             done.clear()
-            write.delivered(error.args[0], None)  # type: ignore[arg-type]  # reports of failures have no message
+            write(error.args[0], None)  # type: ignore[arg-type]  # reports of failures have no message
         self._deliver(done)
 
     def _other(self, write: Write, record: bytes) -> Callable[[int], None]:
         def answer(flavour: int) -> None:
             if flavour % 4:
-                write.delivered(KafkaError(REFUSALS[flavour % len(REFUSALS)]), None)  # type: ignore[arg-type]
+                write(KafkaError(REFUSALS[flavour % len(REFUSALS)]), None)  # type: ignore[arg-type]
                 return
             # The time is up, and the request is carried out afterwards.
             self._broker.late.append(lambda: self._append(write, record))
-            write.delivered(KafkaError(KafkaError._MSG_TIMED_OUT), None)  # type: ignore[arg-type]
+            write(KafkaError(KafkaError._MSG_TIMED_OUT), None)  # type: ignore[arg-type]
 
         return answer
 

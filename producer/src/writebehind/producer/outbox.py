@@ -37,7 +37,8 @@ class Outbox:
     """
 
     def __init__(self, settings: Settings, deliver: Callable[[Sequence[Write]], None]) -> None:
-        self._limits = settings.producer
+        self._limits = limits = settings.producer
+        self._records_max, self._bytes_max = limits.max_in_flight, limits.max_in_flight_bytes
         self._deliver = deliver
         self._producer = open_producer(settings)
         self._client_config = kafka_client_config(settings)
@@ -69,8 +70,7 @@ class Outbox:
     @property
     def utilization(self) -> float:
         """How much of the room is taken, from 0 to 1; a record larger than all of it may go alone."""
-        limits = self._limits
-        return max(self._records / limits.max_in_flight, self._bytes / limits.max_in_flight_bytes)
+        return max(self._records / self._records_max, self._bytes / self._bytes_max)
 
     @property
     def broker_down(self) -> bool:
@@ -80,12 +80,12 @@ class Outbox:
     def reserve(self, records: int, size_bytes: int, timeout_s: float) -> bool:
         """Take room for records, blocking the calling thread until there is some. False when there was none in time."""
         with self._lock:  # that of the condition, which would take five times as long to take it
-            if not self._fits(records, size_bytes) and (
+            if not self._records:
+                self._answered_at = time.monotonic()
+            elif not self._fits(records, size_bytes) and (
                 timeout_s <= 0 or not self._room.wait_for(lambda: self._fits(records, size_bytes), timeout_s)
             ):
                 return False
-            if self._records == 0:
-                self._answered_at = time.monotonic()
             self._records += records
             self._bytes += size_bytes
             return True
@@ -100,19 +100,14 @@ class Outbox:
     def _fits(self, records: int, size_bytes: int) -> bool:
         if self._records == 0:
             return True  # even what is larger than the bound can go alone
-        return (
-            self._records + records <= self._limits.max_in_flight
-            and self._bytes + size_bytes <= self._limits.max_in_flight_bytes
-        )
+        return self._records + records <= self._records_max and self._bytes + size_bytes <= self._bytes_max
 
     def send(self, write: Write, record: bytes) -> None:
         """Hand one record over. Raises KafkaException, or BufferError, when librdkafka does not take it: definite."""
         write.on_delivery = self._note
         if self._timed is None:
             self._timed, self._timed_at = write, time.monotonic()
-        self._producer.produce(
-            write.target.topic, record, write.key_text, on_delivery=write.delivered, headers=write.headers
-        )
+        self._producer.produce(write.target.topic, record, write.key_text, on_delivery=write, headers=write.headers)
 
     def check_topic(self, topic: str) -> None:
         """Look at a topic before its first use.

@@ -19,6 +19,7 @@ from .delivery import is_definite
 
 RECORD_OVERHEAD_BYTES = 512  # batch header, framing and the header of a trace, rounded up
 UNKNOWN_OFFSET = -1
+NOWHERE = -1  # the partition of a write that is not durable: it failed, or nobody has answered for it
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -28,6 +29,8 @@ class Target:
 
     def __init__(self, declaration: Declaration, topic_prefix: str, cache_prefix: str) -> None:
         self.declaration = declaration
+        self.name = declaration.name
+        self.on_broker_down = declaration.write_behind.on_broker_down
         self.topic = naming.topic(topic_prefix, declaration.name)
         self.codec = Codec(declaration)
         self.key_text = declaration.key_text
@@ -44,7 +47,7 @@ class Write:
     """A write, from the checked call to the broker's answer. `group` is told when the answer is there."""
 
     version = 0
-    partition = -1
+    partition = NOWHERE
     offset = UNKNOWN_OFFSET
     generation = 0  # of the cache entry; 0: the cache was not written
     applied: Applied | None = None  # what an undo needs, as long as there may be one
@@ -83,8 +86,11 @@ class Write:
             return NotApplied(f"{place} ({self.error.name()}); it was not applied, and the cache does not show it")
         return Unknown(f"{place} for certain ({self.error.name()}); it is applied once or not at all", self.version)
 
-    def delivered(self, error: KafkaError | None, message: Message) -> None:
-        """The delivery report; called in the poll thread, so it only takes notes. It must not raise."""
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """The delivery report; called in the poll thread, so it only takes notes. It must not raise.
+
+        Not a method by name, which would be one more object per write for the garbage collector.
+        """
         self.error = error
         if error is None:
             self.partition = message.partition() or 0

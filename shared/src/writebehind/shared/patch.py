@@ -12,8 +12,9 @@ from .scripts import FlatPatch
 SHAPES_MAX = 1_000  # sets of fields that are remembered per entity; a service writes a handful
 
 _Step = tuple[Column, int, Callable[[Any], Any], Callable[[Any], str], Callable[[Any], Any] | None]
-# A patch's mask, its fields laid out in wire form, the patch as the scripts take it, and the characters in it.
-Forms = tuple[int, list[Any], FlatPatch, int]
+# A patch's mask, its fields laid out in wire form, the patch as the scripts take it, and the characters in it. Tuples,
+# because the garbage collector soon leaves those alone: thousands of writes are under way at a time.
+Forms = tuple[int, Sequence[Any], FlatPatch, int]
 
 
 class PatchEncoder:
@@ -47,7 +48,7 @@ class PatchEncoder:
                 fields[index - 1] = checked if to_wire is None else to_wire(checked)
                 size += len(text)
             flat += (index, text)
-        return mask, fields, flat, size
+        return mask, tuple(fields), tuple(flat), size
 
     def _shape(self, names: tuple[str, ...], patch: Mapping[str, Any]) -> tuple[int, Sequence[_Step]]:
         columns = self._declaration.fields_of(patch)

@@ -20,7 +20,7 @@ from ..loader import Loader
 from ..measures import Watched, of_process
 from ..report import CloseReport
 from ..tracing import Call, span_of
-from ..write import Target, Write, check_add, check_delete, check_update
+from ..write import NOWHERE, Target, Write, check_add, check_delete, check_update
 from .cache import AsyncCache
 from .direct import AsyncDirectClient
 from .direct_rows import Connection
@@ -158,7 +158,7 @@ class AsyncClient:
         """
         if (direct := self._directly(entity, connection)) is not None:
             return await self._write(direct, "update", key, patch, timeout_s, connection)
-        target = await self._target(entity)
+        target = self._targets.get(entity) or await self._target(entity)
         return await self._one(target, check_update(target, key, patch, size_max=self._size_max), wait, timeout_s)
 
     async def add(
@@ -178,7 +178,7 @@ class AsyncClient:
         """
         if (direct := self._directly(entity, connection)) is not None:
             return await self._write(direct, "add", key, deltas, timeout_s, connection)
-        target = await self._target(entity)
+        target = self._targets.get(entity) or await self._target(entity)
         return await self._one(target, check_add(target, key, deltas, size_max=self._size_max), wait, timeout_s)
 
     async def create(
@@ -216,7 +216,7 @@ class AsyncClient:
         """
         if (direct := self._directly(entity, connection)) is not None:
             return await self._write(direct, "delete", key, {}, timeout_s, connection)
-        target = await self._target(entity)
+        target = self._targets.get(entity) or await self._target(entity)
         return await self._one(target, check_delete(target, key), wait, timeout_s)
 
     async def update_many(
@@ -238,7 +238,7 @@ class AsyncClient:
         if (direct := self._directly(entity, connection)) is not None:
             checked = [self._direct.checked(direct, "update", key, patch) for key, patch in patches]
             return await self._write_direct(direct, checked, timeout_s, connection) if checked else []
-        target = await self._target(entity)
+        target = self._targets.get(entity) or await self._target(entity)
         size_max = self._size_max
         writes = [check_update(target, key, patch, size_max=size_max) for key, patch in patches]
         if not writes:
@@ -258,7 +258,7 @@ class AsyncClient:
         """
         if (direct := self._directly(entity)) is not None:
             return (await self._direct.get_many(direct, [key]))[0]  # type: ignore[return-value]  # as below
-        target = await self._target(entity)
+        target = self._targets.get(entity) or await self._target(entity)
         found = await self._reader.get_many(target, [target.declaration.check_key(key)])
         return found[0]  # type: ignore[return-value]  # instances of the class that was asked for
 
@@ -270,7 +270,7 @@ class AsyncClient:
         if (direct := self._directly(entity)) is not None:
             found = await self._direct.get_many(direct, keys)
         else:
-            target = await self._target(entity)
+            target = self._targets.get(entity) or await self._target(entity)
             found = await self._reader.get_many(target, [target.declaration.check_key(key) for key in keys])
         return {key: row for key, row in zip(keys, found, strict=True) if row is not None}  # type: ignore[misc]  # as in get
 
@@ -324,7 +324,8 @@ class AsyncClient:
 
     def _directly(self, entity: type[Entity], connection: Connection | None = None) -> DirectTarget | None:
         """What is needed to write this entity's rows ourselves; None when it is write-behind."""
-        self._check_usable()
+        if self._state != "open" or self._pid != Process.number:
+            self._check_usable()
         if isinstance(entity.__strategy__, Direct):
             return self._direct.target(entity)
         if connection is not None:
@@ -356,38 +357,44 @@ class AsyncClient:
             return await self._direct.write(target, writes, timeout_s, connection)
 
     async def _one(self, target: Target, write: Write, wait: Wait, timeout_s: float | None) -> AsyncReceipt:
-        failures = await self._carry_out(target, [write], wait, timeout_s)
-        if failures:
-            raise failures[0]
+        writes = [write]
+        with Call(self._measures, target.name, 1, wait, span_of(writes)):
+            await self._writer.carry_out(
+                target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
+            )
+            if write.partition == NOWHERE and (failure := self._failure(write, wait)) is not None:
+                raise failure
         return self._receipt(write)
 
     async def _carry_out(
         self, target: Target, writes: Sequence[Write], wait: Wait, timeout_s: float | None
     ) -> dict[int, Exception]:
         """Gives what failed, by index. Raises what nothing was touched for."""
-        with Call(self._measures, target.declaration.name, len(writes), wait, span_of(writes)) as call:
+        with Call(self._measures, target.name, len(writes), wait, span_of(writes)) as call:
             await self._writer.carry_out(
                 target, writes, wait=wait == "acknowledged", timeout_s=timeout_s or self._settings.producer.timeout_s
             )
             failures = {
                 index: failure
                 for index, write in enumerate(writes)
-                if (failure := self._failure(write, wait)) is not None
+                if write.partition == NOWHERE and (failure := self._failure(write, wait)) is not None
             }
             call.failures = failures.values()
         return failures
 
     def _failure(self, write: Write, wait: Wait) -> Exception | None:
+        """Of a write that is nowhere."""
         failure = write.outcome()
-        if failure is None and wait == "acknowledged" and write.partition == -1:
+        if failure is None and wait == "acknowledged":
             name = write.target.declaration.cls.__name__
             return Unknown(
-                f"{name}: the broker did not answer in time; the write is applied once or not at all", write.version
+                f"{name}: the broker did not answer in time; the write is applied once or not at all",
+                write.version or None,
             )
         return failure
 
     def _receipt(self, write: Write) -> AsyncReceipt:
-        return AsyncReceipt(write.target.declaration.name, write.key_text, write.version, write, self._progress)
+        return AsyncReceipt(write.target.name, write.key_text, write.version, write, self._progress)
 
     def _failed_unattended(self, write: Write, failure: Exception) -> None:
         self._measures.failed_late(write.target.declaration.name, failure)
@@ -404,11 +411,10 @@ class AsyncClient:
         return self._settings.kafka.max_message_bytes
 
     async def _target(self, entity: type[Entity]) -> Target:
-        target = self._targets.get(entity)
-        if target is None:
-            target = Target(declaration_of(entity), self._settings.kafka.topic_prefix, self._settings.cache.prefix)
-            await self._runtime.in_thread(self._writer.outbox.check_topic, target.topic)
-            self._targets[entity] = target
+        """At the first use of an entity."""
+        target = Target(declaration_of(entity), self._settings.kafka.topic_prefix, self._settings.cache.prefix)
+        await self._runtime.in_thread(self._writer.outbox.check_topic, target.topic)
+        self._targets[entity] = target
         return target
 
     def _check_usable(self) -> None:

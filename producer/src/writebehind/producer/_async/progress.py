@@ -38,7 +38,8 @@ class AsyncProgress:
         Of a write whose offset the broker did not tell, the log's end is waited for.
         """
         deadline = time.monotonic() + timeout_s
-        if not await write.group.signal.wait(timeout_s):
+        await write.group.wait(deadline)
+        if not write.group.answered:
             return False
         failure = write.outcome()
         if failure is not None:

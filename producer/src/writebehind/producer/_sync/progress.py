@@ -39,7 +39,8 @@ class Progress:
         Of a write whose offset the broker did not tell, the log's end is waited for.
         """
         deadline = time.monotonic() + timeout_s
-        if not write.group.signal.wait(timeout_s):
+        write.group.wait(deadline)
+        if not write.group.answered:
             return False
         failure = write.outcome()
         if failure is not None:

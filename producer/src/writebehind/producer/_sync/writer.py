@@ -65,25 +65,38 @@ class Writer:
         What became of each write is on the write; one that is still under way has no answer in its group yet.
         """
         deadline = time.monotonic() + timeout_s
-        group = Group(len(writes))
+        group = Group(self._runtime, len(writes))
         group.detached = not wait
         for write in writes:
             write.group = group
         size_bytes = sum([write.size_bytes for write in writes])
-        free = target.declaration.write_behind.on_broker_down == "block" or not self.outbox.broker_down
+        free = target.on_broker_down == "block" or not self.outbox.broker_down
         if not (free and self.outbox.reserve(len(writes), size_bytes, 0)) and not self._admit(
             target, writes, size_bytes, deadline
         ):
             self._write_through(target, writes, timeout_s)
             return
+        combiner = self._combiners.get(target.topic) or self._combiner(target)
         try:
-            self._hand_over(target, writes, timeout_s / 2)
+            if wait:
+                combiner.add(writes)
+                group.wait(deadline)
+            else:
+                combiner.submit(writes)
+            if group.stalled:
+                self._bring_bases(target, combiner, writes, timeout_s / 2)
+                if wait:
+                    group.wait(deadline)
         except BaseException:  # such as a caller who is cancelled
             group.abandoned = True
             self.outbox.release([write for write in writes if write.needs_base is not None])
             raise
-        if wait and not group.signal.wait(max(0.0, deadline - time.monotonic())):
-            group.detached = True
+        if wait and not group.answered:
+            group.detached = group.abandoned = True
+
+    def _combiner(self, target: Target) -> Combiner[Write]:
+        combiner = self._combiners[target.topic] = Combiner(self._apply, KEYS_PER_CALL, failed=self._broken)
+        return combiner
 
     def _admit(self, target: Target, writes: Sequence[Write], size_bytes: int, deadline: float) -> bool:
         """There is no room, or the broker is down: the entity's policy. True: there is room now. False: write through.
@@ -91,7 +104,7 @@ class Writer:
         Raises Shed or NotApplied; nothing was touched.
         """
         name = target.declaration.cls.__name__
-        match target.declaration.write_behind.on_broker_down:
+        match target.on_broker_down:
             case "through":
                 return False
             case "shed":
@@ -117,29 +130,27 @@ class Writer:
         else:
             room.taken = taken
 
-    def _hand_over(self, target: Target, writes: Sequence[Write], base_timeout_s: float) -> None:
-        combiner = self._combiners.get(target.topic)
-        if combiner is None:
-            combiner = self._combiners[target.topic] = Combiner(self._apply, KEYS_PER_CALL)
-        waiting = list(writes)
-        deadline = time.monotonic() + base_timeout_s
-        while True:
+    def _bring_bases(
+        self, target: Target, combiner: Combiner[Write], writes: Sequence[Write], timeout_s: float
+    ) -> None:
+        """Some entries were told increments and have nothing to add them to: fill them, and carry these out again."""
+        waiting = [write for write in writes if write.needs_base is not None]
+        deadline = time.monotonic() + timeout_s
+        while waiting and time.monotonic() < deadline:
+            try:
+                self._load_bases(target, waiting, timeout_s)
+            except (DatabaseDown, CacheDown):
+                break
             for write in waiting:
                 write.needs_base = None
             combiner.submit(waiting)
             waiting = [write for write in waiting if write.needs_base is not None]
-            if not waiting:
-                return
-            if time.monotonic() >= deadline:
-                break
-            try:
-                self._load_bases(target, waiting, base_timeout_s)
-            except (DatabaseDown, CacheDown):
-                break
         # The base cannot be had now. The delta is what counts; the cache is left alone, and mended when the
         # delta is flushed.
         for write in waiting:
+            write.needs_base = None
             self._enqueue_without_cache(write)
+        writes[0].group.stalled = False
 
     def _apply(self, writes: Sequence[Write]) -> None:
         """One script call for the writes of all concurrent callers, then their records.
@@ -171,6 +182,7 @@ class Writer:
                     self.outbox.release([write])  # nobody will come again with it
                 else:
                     write.needs_base = answer.token
+                    write.group.stall()
             else:
                 column = target.declaration.fields[answer.index - 1]
                 rule = f"would leave the range of {column.kind.name} with this increment"
@@ -226,6 +238,12 @@ class Writer:
             self.outbox.release([write])
             self._runtime.spawn(self._take_back, [write])
 
+    def _broken(self, writes: Sequence[Write], error: Exception) -> None:
+        """`_apply` raised, which is a fault of ours: whoever waits for what it did not hand over is told."""
+        for write in writes:
+            if not write.version and write.failure is None:
+                self._fail(write, error)
+
     def _fail(self, write: Write, error: Exception) -> None:
         write.failure = error
         self.outbox.release([write])
@@ -279,7 +297,6 @@ class Writer:
         declaration = target.declaration
         for write in writes:
             write.version = self._clock.next(_now_us())
-            write.partition = STRAIGHT_TO_DATABASE
         try:
             folded = self._rows.write_through(declaration, writes, timeout_s)
         except WritebehindError as error:
@@ -293,6 +310,7 @@ class Writer:
         except CacheDown:
             log.warning("%s: %d entries may be older than their rows until the cache answers", target.topic, len(keys))
         for write in writes:
+            write.partition = STRAIGHT_TO_DATABASE
             write.group.one_done()
 
 

@@ -5,43 +5,57 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Limit = asyncio.Semaphore
+STEP_S = 0.05
+LATEST = 1e12
 
 
-class Signal:
-    """Set once, awaited by any number of tasks."""
+class Group:
+    """Writes of one call, and who waits for their answers."""
 
-    __slots__ = ("_set", "_waiting")
+    __slots__ = ("_alarms", "_open", "_waiting", "abandoned", "detached", "stalled")
 
-    def __init__(self) -> None:
-        self._set = False
+    def __init__(self, runtime: Runtime, count: int) -> None:
+        self._alarms = runtime.alarms
+        self._open = count
         self._waiting: list[asyncio.Future[None]] = []
+        self.stalled = False  # some need their base, which their caller loads
+        self.detached = False  # nobody waits: failures go to the callback
+        self.abandoned = False  # its caller was gone before all was handed over
 
-    def set(self) -> None:
-        self._set = True
-        for waiting in self._waiting:
-            _wake(waiting)
+    def one_done(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._wake()
 
-    async def wait(self, timeout_s: float | None) -> bool:
-        """True when it was set in time."""
-        if self._set:
-            return True
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[None] = loop.create_future()
+    def stall(self) -> None:
+        self.stalled = True
+        self._wake()
+
+    @property
+    def answered(self) -> bool:
+        return self._open <= 0
+
+    async def wait(self, until: float) -> None:
+        """Until all have their answer, some need their base, or this time by the monotonic clock."""
+        if self._open <= 0 or self.stalled:
+            return
+        waiting: asyncio.Future[None] = self._alarms.loop.create_future()
         self._waiting.append(waiting)
-        if timeout_s is None:
-            await waiting
-            return True
-        timer = loop.call_later(timeout_s, _wake, waiting)  # asyncio.timeout() takes three times as long
+        alarm = self._alarms.set(waiting, until)
         try:
             await waiting
         finally:
-            timer.cancel()
-        return self._set
+            del alarm[waiting]
+
+    def _wake(self) -> None:
+        for waiting in self._waiting:
+            _wake(waiting)
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:
@@ -49,21 +63,38 @@ def _wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-class Group:
-    """Writes of one call: the signal is set when the last of them has its answer."""
+class Alarms:
+    """Time-outs that hardly ever come true. Those of about the same time share a timer of the loop, and are up to
+    `STEP_S` late: a timer each takes a tenth of a write.
+    """
 
-    __slots__ = ("_open", "abandoned", "detached", "signal")
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._steps: dict[int, dict[asyncio.Future[None], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, count: int) -> None:
-        self._open = count
-        self.signal = Signal()
-        self.detached = False  # nobody waits: failures go to the callback
-        self.abandoned = False  # its caller was cancelled before all was handed over
+    def set(self, waiting: asyncio.Future[None], until: float) -> dict[asyncio.Future[None], None]:
+        """Wake a future at a time by the monotonic clock, unless it is taken out of what this gives."""
+        number = int(min(until, LATEST) / STEP_S) + 1
+        step = self._steps.get(number)
+        if step is None:
+            step = self._steps[number] = {}
+            self._wind()
+        step[waiting] = None
+        return step
 
-    def one_done(self) -> None:
-        self._open -= 1
-        if self._open == 0:
-            self.signal.set()
+    def _wind(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        left_s = min(self._steps, default=0) * STEP_S - time.monotonic()
+        self._timer = self.loop.call_later(left_s, self._ring) if self._steps else None
+
+    def _ring(self) -> None:
+        passed = time.monotonic() / STEP_S
+        for number in [number for number in self._steps if number <= passed]:
+            for waiting in self._steps.pop(number):
+                _wake(waiting)
+        self._wind()
 
 
 class Runtime:
@@ -72,6 +103,7 @@ class Runtime:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.alarms = Alarms(self._loop)
 
     def post(self, function: Callable[[Any], None], argument: Any) -> None:
         """Call a function in the loop, from any thread."""
@@ -179,11 +211,18 @@ class Combiner(Generic[Item]):
     a call that need not wait runs in its caller's task, for calls that may be cancelled half-way.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], Awaitable[None]], items_max: int, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Awaitable[None]],
+        items_max: int,
+        at_once: bool = False,
+        failed: Callable[[Sequence[Item], Exception], None] | None = None,
+    ) -> None:
         self._run = run
         self._items_max = items_max
         self._at_once = at_once
-        self._waiting: list[tuple[Sequence[Item], asyncio.Future[None]]] = []
+        self._failed = failed  # told what `run` raised for items that were added
+        self._waiting: list[tuple[Sequence[Item], asyncio.Future[None] | None]] = []
         self._busy = False
         self._task: asyncio.Task[None] | None = None
 
@@ -202,6 +241,12 @@ class Combiner(Generic[Item]):
             self._next()
         await done
 
+    def add(self, items: Sequence[Item]) -> None:
+        """The same for a caller who learns from `run` what became of them, in his own time."""
+        self._waiting.append((items, None))
+        if not self._busy:
+            self._next()
+
     def _next(self) -> None:
         self._busy = bool(self._waiting)
         if self._busy:
@@ -218,17 +263,23 @@ class Combiner(Generic[Item]):
             try:
                 await self._run([item for items, _ in group for item in items])
             except BaseException as error:
-                for _, done in group:
-                    if not done.done():  # else its caller was cancelled
-                        done.set_exception(error)
+                for items, done in group:
+                    self._tell(items, done, error)
                 if isinstance(error, asyncio.CancelledError):
                     self._busy = False
                     raise
             else:
                 for _, done in group:
-                    if not done.done():
+                    if done is not None and not done.done():  # else its caller was cancelled
                         done.set_result(None)
         self._busy = False
+
+    def _tell(self, items: Sequence[Item], done: asyncio.Future[None] | None, error: BaseException) -> None:
+        if done is not None:
+            if not done.done():
+                done.set_exception(error)
+        elif self._failed is not None and isinstance(error, Exception):  # else the loop ends, and so do all callers
+            self._failed(items, error)
 
 
 def later(seconds: float, function: Callable[[], None]) -> asyncio.TimerHandle:

@@ -12,40 +12,38 @@ Item = TypeVar("Item")
 Limit = threading.BoundedSemaphore
 
 
-class Signal:
-    """Set once, waited for by any number of threads."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def wait(self, timeout_s: float | None) -> bool:
-        """True when it was set in time."""
-        return self._event.wait(timeout_s)
-
-
 class Group:
-    """Writes of one call: the signal is set when the last of them has its answer."""
+    """Writes of one call, and who waits for their answers."""
 
-    __slots__ = ("_lock", "_open", "abandoned", "detached", "signal")
+    __slots__ = ("_event", "_lock", "_open", "abandoned", "detached", "stalled")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, runtime: Runtime, count: int) -> None:  # noqa: ARG002  # the other backend has its timers there
         self._open = count
         self._lock = threading.Lock()
-        self.signal = Signal()
+        self._event = threading.Event()
+        self.stalled = False  # some need their base, which their caller loads
         self.detached = False  # nobody waits: failures go to the callback
-        self.abandoned = False  # its caller was cancelled before all was handed over
+        self.abandoned = False  # its caller was gone before all was handed over
 
     def one_done(self) -> None:
         with self._lock:
             self._open -= 1
             last = self._open == 0
         if last:
-            self.signal.set()
+            self._event.set()
+
+    def stall(self) -> None:
+        """Nobody waits yet: it is told within the caller's `Combiner.add`."""
+        self.stalled = True
+
+    @property
+    def answered(self) -> bool:
+        return self._open <= 0
+
+    def wait(self, until: float) -> None:
+        """Until all have their answer, some need their base, or this time by the monotonic clock."""
+        if not self.stalled:
+            self._event.wait(max(0.0, min(until - time.monotonic(), threading.TIMEOUT_MAX)))
 
 
 class Runtime:
@@ -112,6 +110,7 @@ class Combiner(Generic[Item]):
         run: Callable[[Sequence[Item]], None],
         items_max: int,
         at_once: bool = True,  # noqa: ARG002  # a thread that need not wait never does
+        failed: Callable[[Sequence[Item], Exception], None] | None = None,  # noqa: ARG002  # `add` raises
     ) -> None:
         self._run = run
         self._items_max = items_max
@@ -128,6 +127,10 @@ class Combiner(Generic[Item]):
             self._lead()
         if request.error is not None:
             raise request.error
+
+    def add(self, items: Sequence[Item]) -> None:
+        """The same: a thread that waits costs nobody anything."""
+        self.submit(items)
 
     def _becomes_leader(self, request: _Request[Item]) -> bool:
         """Wait until the request is done, or until it is this thread's turn to lead."""

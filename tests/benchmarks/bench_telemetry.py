@@ -3,7 +3,8 @@
 Flusher and producer as processes of their own, without and with telemetry in turn, on the same servers. With it means:
 all metrics and traces go by OTLP to a collector, every 5 s; of the requests in which the service writes, `--sampled`
 are sampled, and the records of those carry their trace. Each ratio is throughput with / without, the median of
-pairs that stand side by side; the `cpu` ones are CPU time without / with, which a busy machine disturbs less.
+runs that stand side by side; the `cpu` ones are CPU time without / with, which a busy machine disturbs less. `ours` is
+the same against a service that has its SDK and the spans of its requests, of which the producer knows nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 from writebehind.embedded import Stack
 from writebehind.flusher.migrate import migrate
@@ -33,6 +35,7 @@ from .load import Headers, Load, create_topic, loads, prefill_cache, prefill_kaf
 from .world import arguments, speaker
 
 OFF = {"OTEL_SDK_DISABLED": "true"}
+Mode = Literal["off", "service", "on"]
 Cost = tuple[float, float]  # per second, and CPU seconds of one
 
 
@@ -41,22 +44,24 @@ def main() -> int:
         __doc__,
         records=(int, 300_000, "records per flush"),
         writes=(int, 150_000, "writes per measurement of the producer"),
-        rounds=(int, 7, "pairs of runs, without and with; medians are reported"),
+        rounds=(int, 7, "rounds of each mode once; medians are reported"),
         sampled=(float, 0.01, "share of the requests that is sampled"),
     )
     if args.quick:
         args.records, args.writes, args.rounds = 30_000, 5_000, 1
     with Stack(kafka_jit="full") as stack, collector() as endpoint:
         bench = Bench(stack, endpoint, args.records, args.writes, args.sampled, speaker(args))
-        flushed = pairs(args.rounds, bench.flush)
-        many = pairs(args.rounds, bench.update_many)
-        single = pairs(args.rounds, bench.update)
-    found = {"flush": ratios(flushed), "update_many": ratios(many), "update": ratios(single)}
+        flushed = turns(args.rounds, bench.flush, ("off", "on"))
+        many = turns(args.rounds, bench.update_many, ("off", "service", "on"))
+        single = turns(args.rounds, bench.update, ("off", "service", "on"))
+    found = {"flush": ratios(flushed, "off"), "update_many": ratios(many, "off"), "update": ratios(single, "off")}
     result = {
         "flush_ratio": found["flush"][0],
         "produce_ratio": min(found["update_many"][0], found["update"][0]),
         "update_many_ratio": found["update_many"][0],
         "update_ratio": found["update"][0],
+        "update_many_ours_ratio": ratios(many, "service")[0],
+        "update_ours_ratio": ratios(single, "service")[0],
         "flush_cpu_ratio": found["flush"][1],
         "update_many_cpu_ratio": found["update_many"][1],
         "update_cpu_ratio": found["update"][1],
@@ -65,20 +70,19 @@ def main() -> int:
     return 0
 
 
-def pairs(rounds: int, measure: Callable[[bool], Cost]) -> list[tuple[Cost, Cost]]:
-    """Without and with telemetry, one after the other; who goes first changes."""
-    found = []
+def turns(rounds: int, measure: Callable[[Mode], Cost], modes: Sequence[Mode]) -> dict[Mode, list[Cost]]:
+    """Each mode once in a round; the order is turned round from one to the next."""
+    found: dict[Mode, list[Cost]] = {mode: [] for mode in modes}
     for number in range(rounds):
-        first = measure(number % 2 == 1)
-        second = measure(number % 2 == 0)
-        found.append((first, second) if number % 2 == 0 else (second, first))
+        for mode in modes if number % 2 == 0 else reversed(modes):
+            found[mode].append(measure(mode))
     return found
 
 
-def ratios(found: list[tuple[Cost, Cost]]) -> Cost:
-    """Medians of throughput with / without, and of CPU time without / with."""
-    rate = statistics.median(on[0] / off[0] for off, on in found)
-    return rate, statistics.median(off[1] / on[1] for off, on in found)
+def ratios(found: dict[Mode, list[Cost]], base: Mode) -> Cost:
+    """Medians of throughput with / in the base, and of CPU time in the base / with."""
+    both = list(zip(found[base], found["on"], strict=True))
+    return statistics.median(on[0] / off[0] for off, on in both), statistics.median(off[1] / on[1] for off, on in both)
 
 
 class Bench:
@@ -103,28 +107,28 @@ class Bench:
             prefill_kafka(load, stack.kafka.bootstrap_servers, traces(sampled) if traced else None)
             prefill_cache(load, stack.valkey.url)
 
-    def flush(self, on: bool) -> Cost:  # which of the two, as of the others here
-        load: Load = self._loads[on]
+    def flush(self, mode: Mode) -> Cost:
+        load: Load = self._loads[mode == "on"]
         raw.prepare_table(load, self._url)
         reset_progress(load, self._url)
-        run = flush(load, {**self._env, **(self._on if on else OFF)}, self._url)
-        return self._told("flush", on, run.records_per_s, run.cpu_us_per_record / 1e6)
+        run = flush(load, {**self._env, **(self._on if mode == "on" else OFF)}, self._url)
+        return self._told("flush", mode, run.records_per_s, run.cpu_us_per_record / 1e6)
 
-    def update_many(self, on: bool) -> Cost:
-        return self._produce("update_many", on)
+    def update_many(self, mode: Mode) -> Cost:
+        return self._produce("update_many", mode)
 
-    def update(self, on: bool) -> Cost:
-        return self._produce("update", on)
+    def update(self, mode: Mode) -> Cost:
+        return self._produce("update", mode)
 
-    def _produce(self, call: str, on: bool) -> Cost:
-        command = [sys.executable, "-m", "tests.benchmarks.telemetry_process", call, str(self._writes)]
-        command += ["--telemetry", str(self._sampled)] if on else []
-        env = {**os.environ, **self._env, "WRITEBEHIND_CACHE__TIMEOUT_S": "5", **(self._on if on else {})}
+    def _produce(self, call: str, mode: Mode) -> Cost:
+        command = [sys.executable, "-m", "tests.benchmarks.telemetry_process", call, str(self._writes), mode]
+        command += ["--sampled", str(self._sampled)]
+        env = {**os.environ, **self._env, "WRITEBEHIND_CACHE__TIMEOUT_S": "5", **({} if mode == "off" else self._on)}
         done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_S)
-        return self._told(call, on, *json.loads(done.stdout))
+        return self._told(call, mode, *json.loads(done.stdout))
 
-    def _told(self, what: str, on: bool, per_s: float, cpu_s: float) -> Cost:
-        self._say(f"{what} {'with' if on else 'without'} telemetry: {per_s:,.0f}/s, {cpu_s * 1e6:.2f} µs CPU each")
+    def _told(self, what: str, mode: Mode, per_s: float, cpu_s: float) -> Cost:
+        self._say(f"{what}, telemetry {mode}: {per_s:,.0f}/s, {cpu_s * 1e6:.2f} µs CPU each")
         return per_s, cpu_s
 
 

@@ -1,8 +1,8 @@
-"""A service that writes as fast as it can: `python -m tests.benchmarks.telemetry_process update 10000`.
+"""A service that writes as fast as it can: `python -m tests.benchmarks.telemetry_process update 10000 on`.
 
-It writes within requests. With `--telemetry SHARE` it has an OpenTelemetry SDK, each request is a span, and this share
-of them is sampled. Requests are long, so that what their own spans cost, which is not ours, does not count. It prints
-the acknowledged writes per second and the CPU seconds of one.
+It writes within requests. Unless telemetry is off it has an OpenTelemetry SDK, and each request is a span, of which the
+given share is sampled. With `service` the producer is told neither of the spans nor of the SDK's metrics. It prints the
+acknowledged writes per second and the CPU seconds of one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -35,13 +35,14 @@ CALLS_PER_REQUEST = 50
 Request = Callable[[], AbstractContextManager[Any]]
 
 
-def with_sdk(sampled: float) -> tuple[Request, Callable[[], None]]:
+def with_sdk(sampled: float, *, ours: bool = True) -> tuple[Request, Callable[[], None]]:
     """Set an SDK up; gives what a request is, and what shuts the SDK down."""
     spans = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sampled)))
     spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(spans)
     meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())])
-    metrics.set_meter_provider(meters)
+    if ours:
+        metrics.set_meter_provider(meters)
     tracer = spans.get_tracer("service")
     # A process exports for the first time once: that is not what a write costs.
     for _ in range(int(2 / sampled)):
@@ -53,7 +54,13 @@ def with_sdk(sampled: float) -> tuple[Request, Callable[[], None]]:
         spans.shutdown()
         meters.shutdown()
 
-    return lambda: tracer.start_as_current_span("request"), shut_down
+    @contextmanager
+    def apart() -> Iterator[None]:
+        span = tracer.start_span("request")
+        yield
+        span.end()
+
+    return (lambda: tracer.start_as_current_span("request")) if ours else apart, shut_down
 
 
 async def write(call: str, writes: int, request: Request) -> tuple[float, float]:
@@ -89,9 +96,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("call", choices=["update", "update_many"])
     parser.add_argument("writes", type=int)
-    parser.add_argument("--telemetry", type=float, metavar="SHARE", help="with an SDK that samples so many")
+    parser.add_argument("telemetry", choices=["off", "service", "on"])
+    parser.add_argument("--sampled", type=float, default=0.01, metavar="SHARE")
     args = parser.parse_args()
-    request: Request = nullcontext if args.telemetry is None else with_sdk(args.telemetry)[0]
+    request: Request = nullcontext
+    if args.telemetry != "off":
+        request, _ = with_sdk(args.sampled, ours=args.telemetry == "on")
     print(json.dumps(asyncio.run(write(args.call, args.writes, request))), flush=True)
     os._exit(0)  # without a last export
 

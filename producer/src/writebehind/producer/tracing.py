@@ -1,6 +1,8 @@
 """The span of a call that sends, and the header that takes it to the flusher.
 
-Only within a span of the caller's that is recorded: elsewhere nothing is begun, and records do not grow.
+Only within a span of the caller's that is recorded: elsewhere nothing is begun, and records do not grow. A span costs the
+caller and the exporter more than the write, so a process makes `SPANS_PER_S` of them; what is sent beyond that carries the
+caller's own span to the flusher.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from writebehind.shared import telemetry
 
 from .measures import Measures
 from .write import Headers, Write
+
+SPANS_PER_S = 50
 
 _TRACER = get_tracer(telemetry.SCOPE, schema_url=telemetry.SCHEMA_URL)
 
@@ -65,11 +69,35 @@ class Call:
             self._span.end()
 
 
+class _Ration:
+    """So many of something in a second, in any threads; a few more when they come at once."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._left = 0
+        self._until = 0.0
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        if now >= self._until:
+            self._left, self._until = self._per_s, now + 1.0
+        self._left -= 1
+        return self._left >= 0
+
+
+_RATION = _Ration(SPANS_PER_S)
+
+
 def span_of(writes: Sequence[Write]) -> Span | None:
-    """Begin the span of writes to one topic and let their records carry it. None when the caller's is not recorded."""
+    """Begin the span of writes to one topic and let their records carry it. None when the caller's is not recorded, or
+    spans are used up: then the records carry the caller's.
+    """
     # As get_current_span() does, which asks an abstract class whether it is a span: on each write that is not recorded.
     current: Any = get_value(_SPAN_KEY)
     if current is None or not current.is_recording():
+        return None
+    if not _RATION.take():
+        _carry(current.get_span_context(), writes)
         return None
     topic = writes[0].target.topic
     attributes: dict[str, str | int] = {
@@ -81,12 +109,15 @@ def span_of(writes: Sequence[Write]) -> Span | None:
     if len(writes) > 1:
         attributes[telemetry.BATCH_COUNT] = len(writes)
     span = _TRACER.start_span(f"send {topic}", kind=SpanKind.PRODUCER, attributes=attributes)
-    context = span.get_span_context()
+    _carry(span.get_span_context(), writes)
+    return span
+
+
+def _carry(context: SpanContext, writes: Sequence[Write]) -> None:
     if context.trace_flags.sampled:
         headers: Headers = [(telemetry.TRACEPARENT, traceparent(context))]
         for write in writes:
             write.headers = headers
-    return span
 
 
 def traceparent(context: SpanContext) -> bytes:

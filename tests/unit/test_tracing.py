@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_process_makes_so_many_spans_a_second_and_then_records_carry_the_calle
     now = 100.0
     monkeypatch.setattr(tracing, "_TRACER", tracer)
     monkeypatch.setattr(tracing, "_RATION", tracing._Ration(2))
-    monkeypatch.setattr(tracing.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with use_span(tracer.start_span("request")) as request:
         for second in (100.0, 100.5, 101.0):
             now = second

@@ -1,8 +1,8 @@
 """The span of a call that sends, and the header that takes it to the flusher.
 
-Only within a span of the caller's that is recorded: elsewhere nothing is begun, and records do not grow. A span costs the
-caller and the exporter more than the write, so a process makes `SPANS_PER_S` of them; what is sent beyond that carries the
-caller's own span to the flusher.
+Only within a span of the caller's that is recorded: elsewhere nothing is begun, and records do not grow. A span costs
+the caller and the exporter more than the write, so a process makes `SPANS_PER_S` of them; what is sent beyond that
+carries the caller's own span to the flusher.
 """
 
 from __future__ import annotations

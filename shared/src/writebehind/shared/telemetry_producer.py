@@ -17,7 +17,7 @@ WRITE_DURATION = Series(
     "histogram",
     "writebehind.producer.write.duration",
     "s",
-    "one call that writes, until it returns: of a sample, at most 200 calls a second of a process",
+    "one call that writes, until it returns: of a sample, at most 50 calls a second of a process",
     (ENTITY, OUTCOME),
     SECONDS,
 )

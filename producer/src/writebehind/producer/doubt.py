@@ -14,7 +14,7 @@ from .backlog import Backlog
 
 log = logging.getLogger("writebehind.producer")
 
-SLACK_S = 1.0  # of threads that wake late
+SLACK_S = 1.0  # for threads and tasks that wake late
 AGAIN_S = 0.25  # between two questions
 TELL_S = 30.0  # between two warnings
 
@@ -73,10 +73,9 @@ class Doubt:
                 if not left:
                     return
                 why = f"{left} invalidations wait for a flusher"
-            except (KafkaException, TimeoutError) as error:
-                why = "the broker does not say what flushers have carried out"
-                if isinstance(error, KafkaException):
-                    why += f": {error.args[0].name()}"
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is asked again
+                name = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
+                why = f"the broker does not say what flushers have carried out ({name})"
             if time.monotonic() - told_at >= TELL_S:
                 told_at = time.monotonic()
                 log.warning("entries of the cache are not served since %.0f s: %s", told_at - began, why)

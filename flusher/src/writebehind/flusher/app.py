@@ -176,7 +176,9 @@ def consumer_config(settings: Settings) -> dict[str, str | int | float | bool | 
     # A static member does not leave the group when it closes: its partitions wait for its return.
     static = {} if instance_id is None else {"group.instance.id": instance_id}
     return {
-        "queued.min.messages": 100_000,
+        # Per partition. With 100,000 of four partitions, what is fetched ahead falls out of the processor's caches: a
+        # fifth fewer hot messages a second, and 25 MiB more.
+        "queued.min.messages": 25_000,
         "queued.max.messages.kbytes": 32 * 1024,  # per partition and process: bounds memory
         "fetch.queue.backoff.ms": 10,  # the default of 1,000 leaves gaps of a second when the queue was full
         **group_config(settings, settings.flusher.group),  # commits nothing by itself: progress is in Postgres

@@ -25,7 +25,7 @@ REPLACEMENTS = [
     (r"\baclose\b", "close"),
     (r"\bredis\.asyncio\b", "redis"),
     (r"\bbackends\.aio\b", "backends.threads"),
-    (r"\bbackends\.aio_(?=answer|line)", "backends.threads_"),
+    (r"\bbackends\.aio_(?=answer|group|line)", "backends.threads_"),
     (r"\bpsycopg\.AsyncConnection\b", "psycopg.Connection"),
     (r"\bpsycopg\.AsyncRawCursor\b", "psycopg.RawCursor"),
     (r"\bAsyncConnectionPool\b", "ConnectionPool"),

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from writebehind.producer.backends import aio, threads
+from writebehind.producer.backends import aio, aio_group, threads, threads_group
 
 BOUND_S = 60.0
 
@@ -18,11 +18,11 @@ def soon(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def answered(group: aio.Group | threads.Group) -> bool:
+def answered(group: aio_group.Group | threads_group.Group) -> bool:
     return group.answered
 
 
-async def waits(group: aio.Group, until: float) -> asyncio.Task[None]:
+async def waits(group: aio_group.Group, until: float) -> asyncio.Task[None]:
     task = asyncio.create_task(group.wait(until))
     await asyncio.sleep(0)
     return task
@@ -30,7 +30,7 @@ async def waits(group: aio.Group, until: float) -> asyncio.Task[None]:
 
 async def test_all_who_wait_are_woken_by_the_last_answer() -> None:
     runtime = aio.Runtime()
-    group = aio.Group(runtime, 2)
+    group = aio_group.Group(runtime, 2)
     tasks = [await waits(group, soon(BOUND_S)) for _ in range(2)]
     group.one_done()
     await asyncio.sleep(0)
@@ -44,7 +44,7 @@ async def test_all_who_wait_are_woken_by_the_last_answer() -> None:
 
 
 async def test_time_is_up_for_each_by_his_own_clock() -> None:
-    group = aio.Group(aio.Runtime(), 1)
+    group = aio_group.Group(aio.Runtime(), 1)
     began = time.monotonic()
     late, early = await waits(group, began + BOUND_S), await waits(group, began + 0.2)
     await early
@@ -58,7 +58,7 @@ async def test_time_is_up_for_each_by_his_own_clock() -> None:
 
 
 async def test_whoever_has_to_load_a_base_is_woken_for_it() -> None:
-    group = aio.Group(aio.Runtime(), 2)
+    group = aio_group.Group(aio.Runtime(), 2)
     task = await waits(group, math.inf)
     group.stall()
     await asyncio.wait_for(task, BOUND_S)
@@ -72,7 +72,7 @@ async def test_whoever_has_to_load_a_base_is_woken_for_it() -> None:
 
 async def test_a_caller_who_is_cancelled_leaves_no_alarm_and_wakes_nobody() -> None:
     runtime = aio.Runtime()
-    group = aio.Group(runtime, 1)
+    group = aio_group.Group(runtime, 1)
     gone, stays = await waits(group, soon(BOUND_S)), await waits(group, soon(BOUND_S))
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -85,7 +85,7 @@ async def test_a_caller_who_is_cancelled_leaves_no_alarm_and_wakes_nobody() -> N
 
 async def test_many_alarms_share_a_timer_and_none_is_left_when_all_have_rung() -> None:
     runtime = aio.Runtime()
-    groups = [aio.Group(runtime, 1) for _ in range(100)]
+    groups = [aio_group.Group(runtime, 1) for _ in range(100)]
     began = time.monotonic()
     tasks = [await waits(group, began + 0.1 + number / 1000) for number, group in enumerate(groups)]
     assert len(runtime.alarms._steps) <= 4
@@ -96,7 +96,7 @@ async def test_many_alarms_share_a_timer_and_none_is_left_when_all_have_rung() -
 
 def test_a_thread_waits_for_the_same() -> None:
     runtime = threads.Runtime()
-    group = threads.Group(runtime, 1)
+    group = threads_group.Group(runtime, 1)
     began = time.monotonic()
     group.wait(began + 0.05)
     assert time.monotonic() - began >= 0.05

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from writebehind.flusher import app, claims, database, letterbox, loop, preflight, rows, settle, watchdog
+from writebehind.producer._sync import bases as producer_bases
 from writebehind.producer._sync import cache as producer_cache
 from writebehind.producer._sync import writer as producer_writer
 from writebehind.producer.backends import threads_line
@@ -101,7 +102,8 @@ def installed(stage: Stage) -> Iterator[None]:
             settle: {"connect": redis, "PATIENCE_S": 0.0},
             producer_cache: {"time": clock},
             threads_line: {"BlockingConnectionPool": mock.Mock(), "Redis": SimpleNamespace(from_pool=redis)},
-            producer_writer: {"Outbox": outbox, "time": clock, "sleep": stage.sleep},
+            producer_writer: {"Outbox": outbox, "time": clock},
+            producer_bases: {"time": clock, "sleep": stage.sleep},
         }.items():
             for name, replacement in replacements.items():
                 stack.enter_context(mock.patch.object(module, name, replacement))

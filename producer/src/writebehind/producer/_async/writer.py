@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from confluent_kafka import KafkaException
 
 from writebehind.shared.errors import DatabaseDown, InvalidWrite, NotApplied, Shed, WritebehindError
-from writebehind.shared.scripts import Applied, NeedsBase, read_flags, read_write
+from writebehind.shared.scripts import Applied, NeedsBase, read_write
 from writebehind.shared.settings import Settings
 from writebehind.shared.version import VersionClock
 
-from ..backends.aio import Combiner, Group, Runtime, sleep
-from ..breaker import Breaker
+from ..backends.aio import Combiner, Runtime
+from ..backends.aio_group import Group
 from ..delivery import is_definite
 from ..outbox import Outbox
-from ..overlay import fill_patch
 from ..tokens import Tokens
 from ..write import Target, Write
+from .bases import AsyncBases
 from .cache import AsyncCache, CacheDown
 from .progress import STRAIGHT_TO_DATABASE
 from .rows import AsyncRows
@@ -28,8 +27,6 @@ from .rows import AsyncRows
 log = logging.getLogger("writebehind.producer")
 
 KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
-BASE_WAIT_S = 0.02  # between two looks at a base that somebody else is loading
-BASES_REST_S = 1.0  # after the database did not give one: increments that need a base do without, rather than wait
 
 
 class _Room:
@@ -54,7 +51,7 @@ class AsyncWriter:
         self._tokens = Tokens()
         self._clock = VersionClock()
         self._combiners: dict[str, Combiner[Write]] = {}
-        self._bases = Breaker(1, BASES_REST_S)
+        self._bases = AsyncBases(cache, rows)
         self.outbox = Outbox(settings, self._deliver)
         self.on_failed: Callable[[Write, Exception], None] | None = None  # told of failures that no caller waits for
 
@@ -137,7 +134,7 @@ class AsyncWriter:
         deadline = time.monotonic() + timeout_s
         while waiting and time.monotonic() < deadline:
             try:
-                await self._load_bases(target, waiting, timeout_s)
+                await self._bases.load(target, waiting, timeout_s)
             except (DatabaseDown, CacheDown):
                 break
             for write in waiting:
@@ -186,41 +183,6 @@ class AsyncWriter:
                 column = target.declaration.fields[answer.index - 1]
                 rule = f"would leave the range of {column.kind.name} with this increment"
                 self._fail(write, InvalidWrite(target.declaration.cls.__name__, column.name, "increment", rule))
-
-    async def _load_bases(self, target: Target, writes: Sequence[Write], timeout_s: float) -> None:
-        """Load the rows that increments need and fill their entries. Raises DatabaseDown or CacheDown."""
-        ours = {write.entry: write for write in writes if write.needs_base}
-        if not ours:
-            if self._bases.is_open:
-                raise _resting(target)
-            await sleep(BASE_WAIT_S)
-            return
-        rows = await self._select_bases(target, [write.key for write in ours.values()], timeout_s)
-        by_token: dict[str, list[Write]] = {}
-        for write in ours.values():
-            by_token.setdefault(write.needs_base or "", []).append(write)
-        for token, group in by_token.items():
-            patches = [fill_patch(target.declaration, rows.get(write.key)) for write in group]
-            read_flags(
-                await self._cache.run(target.scripts.fill([write.entry for write in group], patches, token=token))
-            )
-
-    async def _select_bases(
-        self, target: Target, keys: Sequence[tuple[Any, ...]], timeout_s: float
-    ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-        """Rows by key. Raises DatabaseDown, at once while the database rests."""
-        if not self._bases.allows(time.monotonic()):
-            raise _resting(target)
-        try:
-            rows = await self._rows.select(target.declaration, keys, timeout_s)
-        except DatabaseDown:
-            self._bases.failed(time.monotonic())
-            raise
-        except BaseException:
-            self._bases.withdrawn()
-            raise
-        self._bases.succeeded()
-        return rows
 
     def _enqueue_without_cache(self, write: Write) -> None:
         write.applied, write.generation = None, 0
@@ -311,10 +273,6 @@ class AsyncWriter:
         for write in writes:
             write.partition = STRAIGHT_TO_DATABASE
             write.group.one_done()
-
-
-def _resting(target: Target) -> DatabaseDown:
-    return DatabaseDown(f"{target.declaration.name}: the database did not answer a moment ago")
 
 
 def _now_us() -> int:

@@ -78,7 +78,8 @@ class Unknown(WritebehindError):
     """The outcome is not known: the write is applied once or not at all, never twice.
 
     The cache goes on showing it. `version` is the write's version: once `get` or the database shows that version or a
-    newer one, it was applied. Retrying a `Last` write is harmless; retrying an increment may count it twice.
+    newer one, it was applied; None when the time was over before the write got one. Retrying a `Last` write is
+    harmless; retrying an increment may count it twice.
     """
 
     def __init__(self, message: str, version: int | None = None) -> None:

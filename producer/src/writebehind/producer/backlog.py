@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import queue
+import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from writebehind.shared import naming
 from writebehind.shared.settings import Settings, kafka_client_config
 
-log = logging.getLogger("writebehind.producer")
-
 ANSWER_S = 5.0  # longest answer of the broker
+ALL_S = 30.0  # and of all of them together
 
 
 class Standing(NamedTuple):
@@ -31,36 +29,50 @@ class Backlog:
     def __init__(self, settings: Settings) -> None:
         self._topic = naming.invalidations_topic(settings.kafka.topic_prefix)
         self._group = naming.invalidations_group(settings.flusher.group)
-        self._config = {**kafka_client_config(settings), "log_level": 2}
+        self._config = {
+            **kafka_client_config(settings),
+            "group.id": self._group,  # never joined: only asked for its offsets
+            "enable.auto.commit": False,
+            "allow.auto.create.topics": False,
+            "log_level": 2,
+        }
 
     def standings(self) -> Mapping[int, Standing]:
         """By partition; none when there is no such topic. Raises KafkaException, TimeoutError."""
-        # A new one each time: after a broker was suspended or restarted, one goes on with leaders that it remembers. No
-        # consumer, whose own time-out does not always hold when the broker goes away meanwhile (librdkafka#2588).
-        admin = AdminClient(self._config, logger=log)
-        places = [TopicPartition(self._topic, number) for number in self._partitions(admin)]
+        # A consumer's own time-out does not always hold when the broker goes away meanwhile (librdkafka#2588): then a
+        # thread is left behind. No AdminClient: one after the other, they end the process now and then (SIGSEGV).
+        answers: queue.SimpleQueue[Mapping[int, Standing] | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._tell, args=(answers,), name="writebehind backlog", daemon=True).start()
+        try:
+            answer = answers.get(timeout=ALL_S)
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _tell(self, answers: queue.SimpleQueue[Mapping[int, Standing] | Exception]) -> None:
+        try:
+            consumer = Consumer(self._config)
+            try:
+                answers.put(self._asked(consumer))
+            finally:
+                consumer.close()
+        except Exception as error:  # noqa: BLE001  # whoever asked raises it
+            answers.put(error)
+
+    def _asked(self, consumer: Consumer) -> Mapping[int, Standing]:
+        places = [TopicPartition(self._topic, number) for number in self._partitions(consumer)]
         if not places:
             return {}
-        latest = self._offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        earliest = self._offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        request = ConsumerGroupTopicPartitions(self._group, places)
-        answer = admin.list_consumer_group_offsets([request], request_timeout=ANSWER_S)[self._group]
-        committed = {one.partition: one.offset for one in answer.result(ANSWER_S).topic_partitions or ()}
-        return {
-            number: Standing(max(earliest[number], committed.get(number, 0)), end) for number, end in latest.items()
-        }
+        committed = {one.partition: one.offset for one in consumer.committed(places, timeout=ANSWER_S)}
+        logs = {place.partition: consumer.get_watermark_offsets(place, timeout=ANSWER_S) for place in places}
+        return {number: Standing(max(start, committed[number]), end) for number, (start, end) in logs.items()}
 
-    def _partitions(self, admin: AdminClient) -> list[int]:
-        found = admin.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
+    def _partitions(self, consumer: Consumer) -> list[int]:
+        found = consumer.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
         if found.error is None:
             return list(found.partitions)
         if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             return []
         raise KafkaException(found.error)
-
-    def _offsets(self, admin: AdminClient, places: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-        answers = admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ANSWER_S)
-        found = {place.partition: answer.result(ANSWER_S).offset for place, answer in answers.items()}
-        if min(found.values()) < 0:  # a time-out may be told as an offset of -1001
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return found

@@ -124,7 +124,7 @@ class World:
         return Consumer(
             {
                 "bootstrap.servers": self.stack.bootstrap_servers,
-                "group.id": f"{self.settings.flusher.group}-invalidations",
+                "group.id": naming.invalidations_group(self.settings.flusher.group),
                 "enable.auto.commit": False,
                 "log_level": 0,
             }

@@ -30,6 +30,9 @@ class Broker:
             raise self.says
         return self.says
 
+    def close(self) -> None:
+        pass
+
     def wait_asked(self, times: int) -> None:
         asked = self.asked
         until(lambda: self.asked >= asked + times)

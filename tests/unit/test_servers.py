@@ -9,7 +9,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from writebehind.flusher.servers import Broker, database, watermarks
+from writebehind.flusher.servers import Broker, database
+from writebehind.producer.topic_logs import watermarks
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import DatabaseSettings, Settings, load_settings
 

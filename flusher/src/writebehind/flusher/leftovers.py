@@ -8,6 +8,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaException
 from psycopg import sql
 
+from writebehind.producer import topic_logs
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.errors import ConfigurationError
@@ -46,7 +47,7 @@ def _unflushed(
     query = sql.SQL("SELECT partition, next_offset FROM {} WHERE topic = %s")
     table = sql.Identifier(settings.database.schema_, "progress")
     flushed = dict(connection.execute(query.format(table), (topic,)).fetchall())
-    logs = servers.logs(consumer, topic, ANSWER_S)
+    logs = topic_logs.logs(consumer, topic, ANSWER_S)
     return sum(max(0, end - max(start, flushed.get(partition, 0))) for partition, (start, end) in logs.items())
 
 

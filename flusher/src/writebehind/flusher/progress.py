@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollectio
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
+from writebehind.producer import topic_logs
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
 
@@ -61,7 +62,7 @@ class Ledger:
             rows = self._rows(connection, sql.SQL("WHERE topic = {}").format(topic))
         ids = self._topic_ids({topic})
         with self._broker.told(poll=self._consumer.poll):
-            known = servers.partitions(self._consumer, topic, ANSWER_S) if ids else []
+            known = topic_logs.partitions(self._consumer, topic, ANSWER_S) if ids else []
         numbers = sorted({number for _, number in rows} | set(known))
         return [Standing(topic, n, rows.get((topic, n)), self._log((topic, n), ids)) for n in numbers]
 
@@ -131,7 +132,7 @@ class Ledger:
             return None
         with self._broker.told(poll=self._consumer.poll):
             try:
-                start, end = servers.watermarks(self._consumer, topic, partition, ANSWER_S)
+                start, end = topic_logs.watermarks(self._consumer, topic, partition, ANSWER_S)
             except KafkaException as error:
                 if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
                     raise

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-import tenacity
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
@@ -22,18 +21,6 @@ from writebehind.shared.settings import DatabaseSettings, Settings, kafka_client
 from .triage import Verdict, triage
 
 CONNECT_TIMEOUT_S = 10
-
-#: A broker that starts or stops says these of partitions whose leader it does not know yet, or is no more.
-NO_LEADER = frozenset(
-    {
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REPLICA_NOT_AVAILABLE,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-    }
-)
 
 
 class Unreachable(ConfigurationError):
@@ -143,38 +130,3 @@ class Broker:
     def _hear(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._heard[-3:] = [*self._heard[-2:], error.name()]
-
-
-def watermarks(consumer: Consumer, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
-    """A partition's first offset and the next one. Raises KafkaException.
-
-    A partition without a leader is asked again for as long as one answer may take: brokers that start or stop have
-    such for a moment.
-    """
-    attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_has_no_leader),
-        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
-        stop=tenacity.stop_after_delay(timeout_s),
-        reraise=True,
-    )
-    return attempts(consumer.get_watermark_offsets, TopicPartition(topic, partition), timeout=timeout_s)
-
-
-def partitions(consumer: Consumer, topic: str, timeout_s: float) -> list[int]:
-    """The partitions of a topic; none when it does not exist. Raises KafkaException."""
-    known = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
-    if known.error is None:
-        return sorted(known.partitions)
-    if known.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-        return []
-    raise KafkaException(known.error)
-
-
-def logs(consumer: Consumer, topic: str, timeout_s: float) -> dict[int, tuple[int, int]]:
-    """`watermarks` of all partitions of a topic; empty when it does not exist. Raises KafkaException."""
-    found = partitions(consumer, topic, timeout_s)
-    return {partition: watermarks(consumer, topic, partition, timeout_s) for partition in found}
-
-
-def _has_no_leader(error: BaseException) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() in NO_LEADER

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from psycopg import sql
 from rich.table import Table
 
+from writebehind.producer import topic_logs
 from writebehind.shared import naming
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings
@@ -154,7 +155,7 @@ class Sampler:
     def _logs(self, topic: str) -> dict[int, tuple[int, int]]:
         """The first offset and the next one, by partition; empty when the topic does not exist."""
         with self._broker.told(poll=self._consumer.poll):
-            return servers.logs(self._consumer, topic, ASK_S)
+            return topic_logs.logs(self._consumer, topic, ASK_S)
 
     def _written_at(self, topic: str, number: int, offset: int) -> dt.datetime | None:
         """When the record at `offset` was written; None when it cannot be read in time, or expired just now."""

@@ -7,13 +7,17 @@ import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from writebehind.shared import naming
 from writebehind.shared.settings import Settings, kafka_client_config
 
+from . import topic_logs
+
 ANSWER_S = 5.0  # longest answer of the broker
 ALL_S = 30.0  # and of all of them together
+
+Answers = queue.SimpleQueue["Mapping[int, Standing] | Exception"]
 
 
 class Standing(NamedTuple):
@@ -24,7 +28,10 @@ class Standing(NamedTuple):
 
 
 class Backlog:
-    """Asks the broker about the topic of invalidations and the flushers' group, which commits what it carried out."""
+    """Asks the broker about the topic of invalidations and the flushers' group, which commits what it carried out.
+
+    For one thread. It keeps a client from the first question to `close`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._topic = naming.invalidations_topic(settings.kafka.topic_prefix)
@@ -36,43 +43,45 @@ class Backlog:
             "allow.auto.create.topics": False,
             "log_level": 2,
         }
+        self._consumer: Consumer | None = None
+
+    def close(self) -> None:
+        """Give the client back; a next question makes one anew."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
 
     def standings(self) -> Mapping[int, Standing]:
         """By partition; none when there is no such topic. Raises KafkaException, TimeoutError."""
-        # A consumer's own time-out does not always hold when the broker goes away meanwhile (librdkafka#2588): then a
-        # thread is left behind. No AdminClient: one after the other, they end the process now and then (SIGSEGV).
-        answers: queue.SimpleQueue[Mapping[int, Standing] | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._tell, args=(answers,), name="writebehind backlog", daemon=True).start()
+        # A consumer's own time-out does not always hold when the broker goes away meanwhile (librdkafka#2588): then it
+        # is left behind, with a thread. Not AdminClient.list_consumer_group_offsets(): asked by several threads, it
+        # ends the process now and then (SIGSEGV, confluent-kafka 2.16).
+        if self._consumer is None:
+            self._consumer = Consumer(self._config)
+        answers: Answers = queue.SimpleQueue()
+        asking = threading.Thread(
+            target=self._tell, args=(self._consumer, answers), name="writebehind backlog", daemon=True
+        )
+        asking.start()
         try:
             answer = answers.get(timeout=ALL_S)
         except queue.Empty:
+            self._consumer = None
             raise TimeoutError from None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _tell(self, answers: queue.SimpleQueue[Mapping[int, Standing] | Exception]) -> None:
+    def _tell(self, consumer: Consumer, answers: Answers) -> None:
         try:
-            consumer = Consumer(self._config)
-            try:
-                answers.put(self._asked(consumer))
-            finally:
-                consumer.close()
+            answers.put(self._asked(consumer))
         except Exception as error:  # noqa: BLE001  # whoever asked raises it
             answers.put(error)
 
     def _asked(self, consumer: Consumer) -> Mapping[int, Standing]:
-        places = [TopicPartition(self._topic, number) for number in self._partitions(consumer)]
-        if not places:
+        logs = topic_logs.logs(consumer, self._topic, ANSWER_S)
+        if not logs:
             return {}
+        places = [TopicPartition(self._topic, number) for number in logs]
         committed = {one.partition: one.offset for one in consumer.committed(places, timeout=ANSWER_S)}
-        logs = {place.partition: consumer.get_watermark_offsets(place, timeout=ANSWER_S) for place in places}
         return {number: Standing(max(start, committed[number]), end) for number, (start, end) in logs.items()}
-
-    def _partitions(self, consumer: Consumer) -> list[int]:
-        found = consumer.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
-        if found.error is None:
-            return list(found.partitions)
-        if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            return []
-        raise KafkaException(found.error)

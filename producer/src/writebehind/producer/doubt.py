@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import closing
 
 from confluent_kafka import KafkaException
 
@@ -54,7 +55,8 @@ class Doubt:
         while not self._closed.is_set():
             began = self._began
             if not self._closed.wait(max(0.0, began + self._writers_s - time.monotonic())) and began == self._began:
-                self._wait_for_flushers(began)
+                with closing(self._backlog):
+                    self._wait_for_flushers(began)
             with self._lock:
                 if began == self._began and not self._closed.is_set():
                     self.open = False

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 from confluent_kafka import Consumer, TopicPartition
 
+from writebehind.producer import topic_logs
 from writebehind.shared import naming
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
@@ -106,13 +107,13 @@ class Invalidations:
     def logs(self) -> dict[tuple[str, int], tuple[int, int]]:
         """The first offset and the next one, by partition."""
         with self._broker.told(poll=self._consumer.poll):
-            found = servers.logs(self._consumer, self._topic, ANSWER_S)
+            found = topic_logs.logs(self._consumer, self._topic, ANSWER_S)
         return {(self._topic, partition): log for partition, log in found.items()}
 
     def progress(self) -> Ends:
         """By partition in which anything was committed."""
         with self._broker.told(poll=self._consumer.poll):
-            found = servers.partitions(self._consumer, self._topic, ANSWER_S)
+            found = topic_logs.partitions(self._consumer, self._topic, ANSWER_S)
             places = [TopicPartition(self._topic, partition) for partition in found]
             committed = self._consumer.committed(places, timeout=ANSWER_S)
         return {(place.topic, place.partition): place.offset for place in committed if place.offset >= 0}

@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from writebehind.producer import topic_logs
 from writebehind.shared import naming
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.letter import NotALetter
@@ -118,4 +119,4 @@ class DeadLetters:
     def _find_bounds(self, name: str) -> Bounds:
         """Empty when the topic does not exist."""
         with self._broker.told(poll=self._consumer.poll):
-            return servers.logs(self._consumer, name, ANSWER_S)
+            return topic_logs.logs(self._consumer, name, ANSWER_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Annotated
 
 import pytest
@@ -11,7 +13,7 @@ from writebehind.producer.delivery import is_definite
 from writebehind.producer.write import Target, Write, check_update
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.entity import Entity, Key, WriteBehind
-from writebehind.shared.errors import NotApplied, Unknown
+from writebehind.shared.errors import NotApplied, RowMissing, Unknown
 
 
 class Player(Entity, table="players", strategy=WriteBehind()):
@@ -70,8 +72,52 @@ def test_what_may_have_been_stored_is_unknown(code: int) -> None:
 
 def test_a_failure_from_before_the_hand_over_comes_first() -> None:
     write = refused(KafkaError._MSG_TIMED_OUT)
-    write.failure = NotApplied("never handed over")
-    assert write.outcome() is write.failure
+    write.fail(NotApplied("never handed over"))
+    outcome = write.outcome()
+    assert type(outcome) is NotApplied
+    assert str(outcome) == "never handed over"
+
+
+def raised(error: Exception, cause: Exception, write: Write) -> Exception:  # the frames lead to the write
+    """An error with its cause, both with their frames."""
+
+    def fail(what: Exception, why: Exception | None) -> None:
+        raise what from why
+
+    try:
+        try:
+            fail(cause, None)
+        except type(cause) as why:
+            fail(error, why)
+    except type(error) as caught:
+        return caught
+    raise AssertionError
+
+
+def test_each_caller_gets_a_failure_of_his_own_with_its_cause_and_all_it_tells() -> None:
+    write, cause = refused(KafkaError._MSG_TIMED_OUT), OSError("down")
+    write.fail(raised(RowMissing("no row", "WB001", "players_pkey"), cause, write))
+    one, other = write.outcome(), write.outcome()
+    assert one is not other
+    assert isinstance(one, RowMissing)
+    assert (str(one), one.sqlstate, one.constraint, one.__cause__) == ("no row", "WB001", "players_pkey", cause)
+
+
+def test_a_write_that_failed_is_not_kept_by_the_error_that_its_caller_caught() -> None:
+    def fail() -> list[weakref.ref[BaseException]]:
+        write = refused(KafkaError._MSG_TIMED_OUT)
+        write.fail(raised(NotApplied("never handed over"), OSError("down"), write))
+        kept, outcome = write.failure, write.outcome()
+        assert kept is not None
+        assert outcome is not None
+        try:
+            raise outcome
+        except NotApplied as error:
+            return [weakref.ref(kept), weakref.ref(error)]
+
+    gone = fail()
+    gc.collect()  # it does not go through writes: what it frees was not held by one
+    assert [one() for one in gone] == [None, None]
 
 
 def test_no_error_is_no_failure() -> None:

@@ -107,7 +107,10 @@ class Outbox:
         write.on_delivery = self._note
         if self._timed is None:
             self._timed, self._timed_at = write, time.monotonic()
-        self._producer.produce(write.target.topic, record, write.key_text, on_delivery=write, headers=write.headers)
+        if write.headers is None:  # by place: names take as long again
+            self._producer.produce(write.target.topic, record, write.key_text, -1, write)
+        else:
+            self._producer.produce(write.target.topic, record, write.key_text, on_delivery=write, headers=write.headers)
 
     def check_topic(self, topic: str) -> None:
         """Look at a topic before its first use.

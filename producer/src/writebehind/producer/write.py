@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from confluent_kafka import KafkaError, Message
 
 from writebehind.shared import naming
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.entity import Merge
 from writebehind.shared.errors import InvalidWrite, NotApplied, Unknown
-from writebehind.shared.patch import Forms, PatchEncoder
+from writebehind.shared.patch import NO_PATCH, Forms, PatchEncoder
 from writebehind.shared.record import DELETE, Codec
 from writebehind.shared.scripts import Applied, EntityScripts
 
@@ -43,42 +44,61 @@ class Target:
         return f"{self.entry_start}{key_text}{self.entry_end}"
 
 
-class Write:
-    """A write, from the checked call to the broker's answer. `group` is told when the answer is there."""
+class Write(msgspec.Struct, eq=False, gc=False):
+    """A write, from the checked call to the broker's answer. `group` is told when the answer is there.
 
-    version = 0
-    partition = NOWHERE
-    offset = UNKNOWN_OFFSET
-    generation = 0  # of the cache entry; 0: the cache was not written
+    The garbage collector leaves it alone, because going over thousands of writes under way took a tenth of the time:
+    so nothing that it holds may lead back to it, as the frames of an error that was raised would.
+    """
+
+    target: Target
+    key: tuple[Any, ...]
+    key_text: str
+    entry: str
+    cache_patch: msgspec.Raw
+    rest: bytes  # the record's, see Codec
+    size_bytes: int
+    version: int = 0
+    partition: int = NOWHERE
+    offset: int = UNKNOWN_OFFSET
+    generation: int = 0  # of the cache entry; 0: the cache was not written
     applied: Applied | None = None  # what an undo needs, as long as there may be one
     needs_base: str | None = None  # a token, or '' when somebody else is loading the base
     error: KafkaError | None = None
-    failure: Exception | None = None  # what ended the write before it was handed over
+    failure: Exception | None = None  # what ended the write before it was handed over; set by `fail`
     headers: Headers | None = None  # when it was written within a trace
     group: Any = None
     on_delivery: Any = None
 
-    def __init__(self, target: Target, key: tuple[Any, ...], forms: Forms) -> None:
-        self.target = target
-        self.key = key
-        self.key_text = text = target.key_text(key)
-        self.entry = f"{target.entry_start}{text}{target.entry_end}"
-        self.mask, self.fields, self.cache_patch, size = forms
-        self.size_bytes = size + len(text) + RECORD_OVERHEAD_BYTES
+    @classmethod
+    def of(cls, target: Target, key: tuple[Any, ...], forms: Forms) -> Write:
+        """A write of a checked key and patch."""
+        mask, fields, patch, size = forms
+        text = target.key_text(key)
+        entry = f"{target.entry_start}{text}{target.entry_end}"
+        size += len(text) + RECORD_OVERHEAD_BYTES
+        return cls(target, key, text, entry, patch, target.codec.rest(mask, key, fields), size)
+
+    def __repr__(self) -> str:  # without the key and the values, which may be personal data
+        return f"<Write {self.target.name} version {self.version}>"
 
     def record(self) -> bytes:
         """The record to enqueue, under the version that was assigned."""
-        return self.target.codec.encode_row(self.version, self.generation, self.mask, self.key, self.fields)
+        return self.target.codec.record(self.version, self.generation, self.rest)
 
     @property
     def ended(self) -> bool:
         """Whether the broker has answered for it, or will not be asked."""
         return self.partition >= 0 or self.error is not None or self.failure is not None
 
+    def fail(self, error: Exception) -> None:
+        """It ends before it is handed over."""
+        self.failure = _without_frames(error)
+
     def outcome(self) -> Exception | None:
-        """What went wrong, once the group's signal is set; None when the write is durable."""
+        """What went wrong, once the group's signal is set; None when the write is durable. Each time a new one."""
         if self.failure is not None:
-            return self.failure
+            return _copy(self.failure)
         if self.error is None:
             return None
         place = f"{self.target.declaration.cls.__name__}: the broker did not take the write"
@@ -100,9 +120,24 @@ class Write:
         self.on_delivery(self)
 
 
+def _without_frames(error: Exception) -> Exception:
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _copy(error: Exception) -> Exception:
+    """Another one of the same, to be raised; whatever its class asks for when it is made."""
+    copy = type(error).__new__(type(error))
+    copy.args, copy.__cause__, copy.__dict__ = error.args, error.__cause__, error.__dict__.copy()
+    return copy
+
+
 def check_update(target: Target, key: Any, patch: Mapping[str, Any], *, size_max: int) -> Write:
     """A checked write. Raises InvalidWrite, also when its record would be larger than the topic allows."""
-    write = Write(target, target.declaration.check_key(key), target.encode(patch))
+    write = Write.of(target, target.declaration.check_key(key), target.encode(patch))
     if write.size_bytes * 4 > size_max:  # a character has at most four bytes: only a write near the limit is measured
         _measure(write, size_max)
     return write
@@ -130,11 +165,11 @@ def check_delete(target: Target, key: Any) -> Write:
         raise InvalidWrite(
             declaration.cls.__name__, None, "delete", "deletes must be declared: WriteBehind(deletes=True)"
         )
-    return Write(target, declaration.check_key(key), (DELETE, [None] * len(declaration.fields), [], 0))
+    return Write.of(target, declaration.check_key(key), (DELETE, [None] * len(declaration.fields), NO_PATCH, 0))
 
 
 def _measure(write: Write, size_max: int) -> None:
-    record = write.target.codec.encode_row(2**60, 2**60, write.mask, write.key, write.fields)
+    record = write.target.codec.record(2**60, 2**60, write.rest)
     write.size_bytes = len(record) + len(write.key_text.encode()) + RECORD_OVERHEAD_BYTES
     if write.size_bytes > size_max:
         name = write.target.declaration.cls.__name__

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from .declaration import Column, Declaration
 from .kinds import CACHE_NULL
-from .scripts import FlatPatch
 
 SHAPES_MAX = 1_000  # sets of fields that are remembered per entity; a service writes a handful
 
 _Step = tuple[Column, int, Callable[[Any], Any], Callable[[Any], str], Callable[[Any], Any] | None]
-# A patch's mask, its fields laid out in wire form, the patch as the scripts take it, and the characters in it. Tuples,
-# because the garbage collector soon leaves those alone: thousands of writes are under way at a time.
-Forms = tuple[int, Sequence[Any], FlatPatch, int]
+# A patch's mask, its fields laid out in wire form, the patch as the scripts take it, and the characters in it.
+Forms = tuple[int, Sequence[Any], msgspec.Raw, int]
+
+_encode = msgspec.msgpack.Encoder().encode
+NO_PATCH = msgspec.Raw(_encode([]))  # what the scripts take for a delete
 
 
 class PatchEncoder:
@@ -48,7 +51,7 @@ class PatchEncoder:
                 fields[index - 1] = checked if to_wire is None else to_wire(checked)
                 size += len(text)
             flat += (index, text)
-        return mask, tuple(fields), tuple(flat), size
+        return mask, fields, msgspec.Raw(_encode(flat)), size
 
     def _shape(self, names: tuple[str, ...], patch: Mapping[str, Any]) -> tuple[int, Sequence[_Step]]:
         columns = self._declaration.fields_of(patch)

@@ -12,6 +12,7 @@ The array has one fixed type per declaration, so that a whole batch decodes with
 from __future__ import annotations
 
 import operator
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ FINGERPRINT, VERSION, GENERATION, MASK, KEYS = range(5)  # places in a decoded r
 DELETE = 0
 
 Row = tuple[Any, ...]
+
+_UINT64 = 0xCF  # msgpack's type byte
+_VERSIONS = struct.Struct(">BQBQ").pack
 
 
 class BadRecord(WritebehindError):
@@ -53,6 +57,10 @@ class Codec:
         self._encode = msgspec.msgpack.Encoder(decimal_format="string").encode
         self._fingerprint = declaration.fingerprint
         self._absent = [None] * len(fields)
+        self._head = _header_size(1 + len(keys) + len(fields))
+        width = KEYS + len(keys) + len(fields)
+        empty = self._encode((self._fingerprint, *[None] * (width - 1)))
+        self._start = empty[: len(empty) - (width - 1)]  # the array's header and the fingerprint; nil is one byte
 
     def encode(self, version: int, generation: int, key: Sequence[Any], patch: Sequence[tuple[int, Any]]) -> bytes:
         """One record.
@@ -64,11 +72,15 @@ class Codec:
         for position, value in patch:
             fields[position] = value
             mask |= 1 << position
-        return self.encode_row(version, generation, mask, key, fields)
+        return self.record(version, generation, self.rest(mask, key, fields))
 
-    def encode_row(self, version: int, generation: int, mask: int, key: Sequence[Any], fields: Sequence[Any]) -> bytes:
-        """One record, its fields laid out: one value each, None for what is left out."""
-        return self._encode((self._fingerprint, version, generation, mask, *key, *fields))
+    def rest(self, mask: int, key: Sequence[Any], fields: Sequence[Any]) -> bytes:
+        """A record from its mask on, the fields laid out: one value each, None for what is left out."""
+        return self._encode((mask, *key, *fields))[self._head :]
+
+    def record(self, version: int, generation: int, rest: bytes) -> bytes:
+        """A record of what `rest` gave."""
+        return self._start + _VERSIONS(_UINT64, version, _UINT64, generation) + rest
 
     def decode(self, values: Sequence[bytes | None]) -> list[Row]:
         """The rows of a batch. Raises BadRecord for the first that cannot be read."""
@@ -130,3 +142,8 @@ def _integer(value: bytes, place: int) -> int | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return array[place] if isinstance(array, list) and len(array) > place and isinstance(array[place], int) else None
+
+
+def _header_size(count: int) -> int:
+    """The bytes of msgpack's header of an array of so many."""
+    return 1 if count < 16 else 3

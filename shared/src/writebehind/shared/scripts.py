@@ -90,8 +90,8 @@ class Entry:
 _decode_write = msgspec.msgpack.Decoder(tuple[int, list[Applied | NeedsBase | OutOfRange]]).decode
 
 Patch = Sequence[tuple[int, str]]  # position of a field and its value in cache form
-# The same as the scripts take it: [index, value, index, value, ...], with indexes that count from 1.
-FlatPatch = Sequence[int | str]
+# The same as the scripts take it: [index, value, index, value, ...], with indexes from 1. Or encoded already.
+FlatPatch = Sequence[int | str] | msgspec.Raw
 
 
 class EntityScripts:

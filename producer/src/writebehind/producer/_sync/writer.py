@@ -196,18 +196,19 @@ class Writer:
         except (KafkaException, BufferError) as error:
             name = write.target.declaration.cls.__name__
             why = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
-            write.failure = NotApplied(f"{name}: the record could not be handed over ({why}); it was not applied")
+            write.fail(NotApplied(f"{name}: the record could not be handed over ({why}); it was not applied"))
             self.outbox.release([write])
             self._runtime.spawn(self._take_back, [write])
 
     def _broken(self, writes: Sequence[Write], error: Exception) -> None:
         """`_apply` raised, which is a fault of ours: whoever waits for what it did not hand over is told."""
+        log.error("%s: writes could not be carried out", writes[0].target.topic, exc_info=error)
         for write in writes:
             if not write.version and write.failure is None:
                 self._fail(write, error)
 
     def _fail(self, write: Write, error: Exception) -> None:
-        write.failure = error
+        write.fail(error)
         self.outbox.release([write])
         write.group.one_done()
 
@@ -263,7 +264,7 @@ class Writer:
             folded = self._rows.write_through(declaration, writes, timeout_s)
         except WritebehindError as error:
             for write in writes:
-                write.failure = error
+                write.fail(error)
                 write.group.one_done()
             return
         keys = [target.entry(text) for text in folded.settlement.keys]

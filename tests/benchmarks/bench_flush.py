@@ -58,12 +58,12 @@ class Bench:
     def run(self, connections: list[int]) -> dict[str, object]:
         self._prepare()
         insert, update, hot = (self._loads[name] for name in ("insert", "update", "hot"))
-        insert_ratio, insert_run = self._against(insert, lambda: self._best_guarded(insert))
-        update_ratio, update_run = self._against(update, lambda: self._best_guarded(update))
+        insert_ratio, insert_run = self._against(insert, lambda: self._guarded(insert))
+        update_ratio, update_run = self._against(update, lambda: self._guarded(update))
         bare_ratio, _ = self._against(
-            update, lambda: max(raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES)
+            update, lambda: {rows: raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES}
         )
-        hot_ratio, hot_run = self._against(hot, lambda: raw.consume(hot, self._kafka))
+        hot_ratio, hot_run = self._against(hot, lambda: {0: raw.consume(hot, self._kafka)})
         parallel = {count: self._parallel(update, count) for count in connections}
         best = max(parallel, key=lambda count: parallel[count][1])
         return {
@@ -93,36 +93,42 @@ class Bench:
             prefill_kafka(load, self._kafka)
             prefill_cache(load, self._cache)
 
-    def _best_guarded(self, load: Load, connections: int = 1) -> float:
-        rates = []
+    def _guarded(self, load: Load, connections: int = 1) -> dict[int, float]:
+        """The raw limit by the rows of a batch."""
+        rates: dict[int, float] = {}
         for rows in BATCHES:
             raw.prepare_table(load, self._url)
-            rates.append(raw.guarded(load, self._url, batch_rows=rows, connections=connections))
-        return max(rates)
+            rates[rows] = raw.guarded(load, self._url, batch_rows=rows, connections=connections)
+        return rates
 
     def _flush(self, load: Load, connections: int = 1) -> Run:
         raw.prepare_table(load, self._url)
         reset_progress(load, self._url)
         return flush(load, self._env, self._url, connections=connections)
 
-    def _against(self, load: Load, limit: Callable[[], float]) -> tuple[float, Run]:
-        """Median ratio of the flusher to the limit over the rounds, and the median run."""
-        ratios: list[float] = []
+    def _against(self, load: Load, limit: Callable[[], dict[int, float]]) -> tuple[float, Run]:
+        """Median ratio of the flusher to the limit over the rounds, and the median run.
+
+        The limit is that of the batch size with the best median: the best run of all sizes would be the luckiest one.
+        """
+        limits: list[dict[int, float]] = []
         runs: list[Run] = []
         for _ in range(self._rounds):
-            bound = limit()
+            limits.append(limit())
             run = self._flush(load)
-            ratios.append(run.records_per_s / bound)
             runs.append(run)
+            bounds = ", ".join(f"{rate:,.0f}" for rate in limits[-1].values())
             self._say(
-                f"{load.name}: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, ratio {ratios[-1]:.2f}, "
+                f"{load.name}: limit {bounds}/s, flusher {run.records_per_s:,.0f}/s, "
                 f"{run.cpu_us_per_record:.1f} µs CPU a record, {run.rss_mib:.0f} MiB"
             )
+        best = max(limits[0], key=lambda size: statistics.median(rates[size] for rates in limits))
+        ratio = statistics.median(run.records_per_s / rates[best] for run, rates in zip(runs, limits, strict=True))
         runs.sort(key=lambda run: run.records_per_s)
-        return statistics.median(ratios), runs[len(runs) // 2]
+        return ratio, runs[len(runs) // 2]
 
     def _parallel(self, load: Load, connections: int) -> tuple[float, float]:
-        bound = self._best_guarded(load, connections)
+        bound = max(self._guarded(load, connections).values())
         run = self._flush(load, connections)
         self._say(
             f"{connections} connections: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, "

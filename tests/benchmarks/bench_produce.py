@@ -1,6 +1,7 @@
 """Acknowledged writes per second from one process, the flusher not running: `make bench-produce`.
 
 Beside it the two things every write costs, each alone and with ready arguments: the multi-key script, and `produce`.
+The first rounds are not counted: a broker that has just started compiles its code meanwhile, on the same processors.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from writebehind.shared.declaration import declaration_of
 from .entities import BenchUpdate
 from .world import World, arguments, speaker, world
 
+WARM_UP_ROUNDS = 2
 CHUNK = 1_000
 CHUNKS_IN_FLIGHT = 4
 TASKS = 256
@@ -34,9 +36,10 @@ def main() -> int:
     args = arguments(__doc__, writes=(int, 100_000, "writes per measurement"), rounds=(int, 5, "medians of so many"))
     if args.quick:
         args.writes, args.rounds = 10_000, 1
+    warm_up = 0 if args.quick else WARM_UP_ROUNDS
     say = speaker(args)
     with world() as servers:
-        rounds = [asyncio.run(one_round(servers, args.writes)) for _ in range(args.rounds)]
+        rounds = [asyncio.run(one_round(servers, args.writes)) for _ in range(warm_up + args.rounds)][warm_up:]
     for found in rounds:
         say("   ".join(f"{name} {rate:,.0f}/s" for name, rate in found.items()))
     median = {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}

@@ -161,7 +161,7 @@ class ProducerSettings(_Part):
     max_in_flight_bytes: int = Field(64 * 1024 * 1024, ge=1_048_576, description="the same in bytes")
     timeout_s: float = Field(10.0, gt=0, description="longest call, in seconds")
     delivery_timeout_s: float = Field(30.0, gt=0, description="how long a record is tried, in seconds")
-    linger_ms: float = Field(2.0, ge=0, le=1000, description="how long a record waits for company, in milliseconds")
+    linger_ms: float = Field(1.0, ge=0, le=1000, description="how long a record waits for company, in milliseconds")
     broker_down_after_s: float = Field(
         3.0, gt=0, description="silence after which the broker counts as down, in seconds"
     )

@@ -20,7 +20,7 @@ from . import raw
 from .flusher_process import Run, flush, reset_progress
 from .load import Load, create_topic, loads, prefill_cache, prefill_kafka
 
-BATCHES = (5_000, 10_000, 20_000)
+BATCHES = (10_000, 20_000, 40_000)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,6 +87,33 @@ def slots(declaration: Declaration, array: Sequence[int | None] | None) -> dict[
         if version is not None:
             found[column.name] = version
     return found
+
+
+@pytest.mark.parametrize("declaration", [TALLY, MORTAL], ids=["without deletes", "with deletes"])
+def test_rows_are_looked_up_also_when_the_table_was_empty_at_first(
+    writebehind_isolated: Isolation, declaration: Declaration
+) -> None:
+    """A plan for an empty table joins by going over all of it, and would be kept while it grows."""
+    with table_of(writebehind_isolated, declaration.cls, DDL.format(declaration.table)) as made:
+        for first in range(0, 1_000, 50):
+            keys = range(first, first + 50)
+            made.patch(*[(key, {"name": "Ada"}) for key in keys])
+            if declaration.write_behind.deletes:
+                made.patch(*[(key, {}) for key in keys[:10]])
+            assert len(made.read(*keys)) == (40 if declaration.write_behind.deletes else 50)
+        # All of the table for each batch would be 10,000 rows, and as many for each read.
+        assert rows_read(made, writebehind_isolated.schema, declaration.table) < 5_000
+        assert rows_read(made, writebehind_isolated.bookkeeping_schema, "tombstone") < 5_000
+
+
+def rows_read(made: Table, schema: str, table: str) -> int:
+    """How many rows of a table were looked at."""
+    made.writer._connected().execute("SELECT pg_stat_force_next_flush()")  # else it tells every second or so
+    with psycopg.connect(made.url) as connection:
+        query = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_tables WHERE schemaname = %s AND relname = %s"
+        row = connection.execute(query, [schema, table]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @pytest.mark.parametrize("declaration", [TALLY, MORTAL], ids=["without deletes", "with deletes"])

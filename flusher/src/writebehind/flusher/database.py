@@ -42,8 +42,10 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
         "statement_timeout": f"{int(statement_timeout_s * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",
         "idle_in_transaction_session_timeout": "10s",
-        # A plan made for one batch's arrays may join by scanning the whole table; the generic plan looks each key up.
+        # Each key is to be looked up. A plan made for one batch's arrays may go over the whole table instead; so may the
+        # generic one of a table that is still small, and it stays in use until somebody analyzes the table.
         "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
     }
     pid = 0
     with watchdog.guard(connection, CONNECT_TIMEOUT_S):
@@ -170,8 +172,6 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch, settled)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        # Planned for a table that is empty or small a try would scan it, with all that the tries before it left dead.
-        connection.execute("SET LOCAL enable_seqscan = off")
         tombstones = self._rows.tombstones(connection, batch.rows) if self.declaration.write_behind.deletes else {}
         connection.execute("SAVEPOINT attempt", prepare=False)
 

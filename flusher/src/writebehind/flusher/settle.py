@@ -39,7 +39,7 @@ log = logging.getLogger("writebehind.flusher")
 
 Term = tuple[int, int]  # a partition, and the epoch under which it was ours
 
-QUEUED_MAX = 8  # settlements waiting for the cache; more are dropped, and their entries are in doubt
+QUEUED_MAX = 4  # settlements waiting for the cache; more are dropped, and their entries are in doubt
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
 DOUBT_EVERY_S = 1.0  # how often a cache that failed is told of doubts while nothing else is there to settle
 HEAL_S = 5.0  # longest way of a row from the database to a heal; claiming a partition of a dead flusher takes longer

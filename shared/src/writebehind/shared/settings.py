@@ -190,7 +190,7 @@ class FlusherSettings(_Part):
         description="name of this flusher that stays the same over restarts, such as a StatefulSet's pod name: a "
         "restart within session_timeout_s then moves no partition; unique in its group; workers get -0, -1, ...",
     )
-    batch_rows_max: int = Field(10_000, ge=1, le=100_000, description="rows in one statement")
+    batch_rows_max: int = Field(20_000, ge=1, le=100_000, description="rows in one statement")
     batch_records_max: int = Field(100_000, ge=1, description="records folded into one batch")
     batch_bytes_max: int = Field(16 * 1024 * 1024, ge=65_536, description="bytes of records in one batch")
     connections: int = Field(1, ge=1, le=64, description="database connections per entity, over disjoint partitions")

@@ -63,6 +63,23 @@ async def test_a_row_is_created_changed_read_and_deleted(here: World, cls: type[
 
 
 @BOTH
+async def test_no_plan_is_kept_for_many_rows(here: World, cls: type[Aside]) -> None:
+    """One made while the table is empty goes over all of it, and would be kept while it grows."""
+    async with AsyncClient.open(here.settings) as client:
+        for key in (1, 2):
+            await client.create(cls, key, name="Ada")
+        for number in range(20):
+            await client.update_many(cls, [(key, {"name": f"Ada {number}"}) for key in (1, 2)])
+            assert len(await client.get_many(cls, [1, 2, 1_000 + number, 2_000 + number])) == 2
+            await client.invalidate(cls, 1, 2)
+        async with client.transaction() as connection:
+            cursor = await connection.execute("SELECT statement FROM pg_prepared_statements")
+            kept = [text for (text,) in await cursor.fetchall()]
+    assert kept, "this is the connection that was used"
+    assert [text for text in kept if "unnest" in text] == []
+
+
+@BOTH
 async def test_a_row_that_somebody_keeps_locked_is_not_waited_for_longer_than_set(
     here: World, cls: type[Aside]
 ) -> None:

@@ -42,8 +42,8 @@ def connect(url: str, *, name: str, statement_timeout_s: float, lock_timeout_s: 
         "statement_timeout": f"{int(statement_timeout_s * 1000)}ms",
         "lock_timeout": f"{int(lock_timeout_s * 1000)}ms",
         "idle_in_transaction_session_timeout": "10s",
-        # Each key is to be looked up. A plan made for one batch's arrays may go over the whole table instead; so may the
-        # generic one of a table that is still small, and it stays in use until somebody analyzes the table.
+        # Each key is to be looked up. A plan made for one batch's arrays may go over the whole table instead; so may
+        # the generic one of a table that is still small, and it stays in use until somebody analyzes the table.
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
     }

@@ -88,7 +88,9 @@ class _Prepared:
 async def rows_of(
     connection: psycopg.AsyncConnection[Any], statement: Statement, values: Sequence[Any]
 ) -> list[tuple[Any, ...]]:
-    """The same on any connection."""
+    """The same on any connection. A statement over arrays is planned anew: the plan of a table that was empty goes over
+    all of it, and would be kept while the table grows.
+    """
     cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
-    await cursor.execute(statement.text, values, binary=True)
+    await cursor.execute(statement.text, values, binary=True, prepare=None if statement.types else False)
     return await cursor.fetchall()

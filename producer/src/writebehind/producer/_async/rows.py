@@ -55,7 +55,8 @@ class AsyncRows:
                         cursor = await connection.execute(one, keys[0], binary=True)
                     else:
                         columns = [list(column) for column in zip(*keys, strict=True)]
-                        cursor = await connection.execute(many, columns, binary=True)
+                        # Planned anew: the plan of a table that was empty goes over all of it, and would be kept.
+                        cursor = await connection.execute(many, columns, binary=True, prepare=False)
                     rows = await cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
@@ -197,7 +198,8 @@ async def _apply(
         await connection.execute(statements.delete, statements.delete_params(folded))
         await connection.execute(statements.reset, statements.delete_params(folded))
     if folded.rows:
-        await connection.execute(statements.merge, [list(column) for column in statements.merge_params(folded)])
+        params = [list(column) for column in statements.merge_params(folded)]
+        await connection.execute(statements.merge, params, prepare=False)  # as in `select`
     return folded
 
 

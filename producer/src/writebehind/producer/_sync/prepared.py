@@ -89,7 +89,9 @@ class _Prepared:
 def rows_of(
     connection: psycopg.Connection[Any], statement: Statement, values: Sequence[Any]
 ) -> list[tuple[Any, ...]]:
-    """The same on any connection."""
+    """The same on any connection. A statement over arrays is planned anew: the plan of a table that was empty goes over
+    all of it, and would be kept while the table grows.
+    """
     cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-    cursor.execute(statement.text, values, binary=True)
+    cursor.execute(statement.text, values, binary=True, prepare=None if statement.types else False)
     return cursor.fetchall()

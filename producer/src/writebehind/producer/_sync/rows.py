@@ -56,7 +56,8 @@ class Rows:
                         cursor = connection.execute(one, keys[0], binary=True)
                     else:
                         columns = [list(column) for column in zip(*keys, strict=True)]
-                        cursor = connection.execute(many, columns, binary=True)
+                        # Planned anew: the plan of a table that was empty goes over all of it, and would be kept.
+                        cursor = connection.execute(many, columns, binary=True, prepare=False)
                     rows = cursor.fetchall()
         except (psycopg.OperationalError, PoolTimeout, OSError) as error:
             raise DatabaseDown(f"{declaration.name}: the database did not answer ({type(error).__name__})") from error
@@ -198,7 +199,8 @@ def _apply(
         connection.execute(statements.delete, statements.delete_params(folded))
         connection.execute(statements.reset, statements.delete_params(folded))
     if folded.rows:
-        connection.execute(statements.merge, [list(column) for column in statements.merge_params(folded)])
+        params = [list(column) for column in statements.merge_params(folded)]
+        connection.execute(statements.merge, params, prepare=False)  # as in `select`
     return folded
 
 

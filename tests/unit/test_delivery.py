@@ -120,6 +120,14 @@ def test_a_write_that_failed_is_not_kept_by_the_error_that_its_caller_caught() -
     assert [one() for one in gone] == [None, None]
 
 
+def test_an_error_that_is_its_own_cause_is_one_like_any_other() -> None:
+    write = refused(KafkaError._MSG_TIMED_OUT)
+    error = raised(NotApplied("never handed over"), OSError("down"), write)
+    error.__cause__ = error
+    write.fail(error)
+    assert str(write.outcome()) == "never handed over"
+
+
 def test_no_error_is_no_failure() -> None:
     write = refused(KafkaError._MSG_TIMED_OUT)
     write.error = None

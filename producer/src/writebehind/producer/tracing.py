@@ -30,7 +30,7 @@ from writebehind.shared import telemetry
 from .measures import Measures
 from .write import Headers, Write
 
-SPANS_PER_S = 50
+SPANS_PER_S = 10
 
 _TRACER = get_tracer(telemetry.SCOPE, schema_url=telemetry.SCHEMA_URL)
 

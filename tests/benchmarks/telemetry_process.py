@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest import mock
 
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -45,7 +46,7 @@ def with_sdk(sampled: float, *, ours: bool = True) -> tuple[Request, Callable[[]
     if ours:
         metrics.set_meter_provider(meters)
     else:
-        vars(client_module)["span_of"] = _unseen
+        mock.patch.object(client_module, "span_of", _unseen).start()
     tracer = spans.get_tracer("service")
     # A process exports for the first time once: that is not what a write costs.
     for _ in range(int(2 / sampled)):

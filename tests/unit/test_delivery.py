@@ -120,6 +120,19 @@ def test_a_write_that_failed_is_not_kept_by_the_error_that_its_caller_caught() -
     assert [one() for one in gone] == [None, None]
 
 
+def test_nor_by_an_error_during_whose_handling_it_failed_for_another_reason() -> None:
+    def fail() -> weakref.ref[BaseException]:
+        write = refused(KafkaError._MSG_TIMED_OUT)
+        error = raised(NotApplied("never handed over"), OSError("down"), write)
+        error.__context__ = raised(KeyError("another"), OSError("down"), write)
+        write.fail(error)
+        return weakref.ref(error)
+
+    gone = fail()
+    gc.collect()
+    assert gone() is None
+
+
 def test_an_error_that_is_its_own_cause_is_one_like_any_other() -> None:
     write = refused(KafkaError._MSG_TIMED_OUT)
     error = raised(NotApplied("never handed over"), OSError("down"), write)

@@ -107,10 +107,8 @@ class Outbox:
         write.on_delivery = self._note
         if self._timed is None:
             self._timed, self._timed_at = write, time.monotonic()
-        if write.headers is None:  # by place: names take as long again
-            self._producer.produce(write.target.topic, record, write.key_text, -1, write)
-        else:
-            self._producer.produce(write.target.topic, record, write.key_text, on_delivery=write, headers=write.headers)
+        # By place, as names take as long again: any partition, the delivery report and its other name, the time of now.
+        self._producer.produce(write.target.topic, record, write.key_text, -1, write, None, 0, write.headers)
 
     def check_topic(self, topic: str) -> None:
         """Look at a topic before its first use.

@@ -123,8 +123,8 @@ class Write(msgspec.Struct, eq=False, gc=False):
 def _without_frames(error: Exception) -> Exception:
     link: BaseException | None = error
     while link is not None and link.__traceback__ is not None:  # else it was never raised, or has none any more
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
+        link.__traceback__ = link.__context__ = None
+        link = link.__cause__
     return error
 
 

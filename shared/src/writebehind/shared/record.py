@@ -57,10 +57,9 @@ class Codec:
         self._encode = msgspec.msgpack.Encoder(decimal_format="string").encode
         self._fingerprint = declaration.fingerprint
         self._absent = [None] * len(fields)
-        self._head = _header_size(1 + len(keys) + len(fields))
-        width = KEYS + len(keys) + len(fields)
-        empty = self._encode((self._fingerprint, *[None] * (width - 1)))
-        self._start = empty[: len(empty) - (width - 1)]  # the array's header and the fingerprint; nil is one byte
+        rest = [None] * (1 + len(keys) + len(fields))  # nil is one byte
+        self._head = len(self._encode(rest)) - len(rest)
+        self._start = self._encode([self._fingerprint, None, None, *rest])[: -2 - len(rest)]
 
     def encode(self, version: int, generation: int, key: Sequence[Any], patch: Sequence[tuple[int, Any]]) -> bytes:
         """One record.
@@ -142,8 +141,3 @@ def _integer(value: bytes, place: int) -> int | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     return array[place] if isinstance(array, list) and len(array) > place and isinstance(array[place], int) else None
-
-
-def _header_size(count: int) -> int:
-    """The bytes of msgpack's header of an array of so many."""
-    return 1 if count < 16 else 3

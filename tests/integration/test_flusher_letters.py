@@ -121,11 +121,13 @@ def test_nothing_is_skipped_while_the_letter_cannot_be_written(writebehind_isola
         topic = naming.dead_letter_topic(w.topic(Strict))
         w.admin.delete_topics([topic], operation_timeout=TIMEOUT_S)[topic].result(TIMEOUT_S)
         put_good(w, 0, 10)
+        w.send()
+        bad = w.ends(Strict)[0]
         put_bad(w, Strict, 1000, partition=0, amount=-1)
         flusher = w.flusher()
         flusher.wait_log("the broker does not take or tell what it has to")
-        assert w.progress(Strict) == {0: 0, 1: 0}
-        assert w.rows(Strict) == {}
+        assert w.progress(Strict)[0] <= bad  # which good records share the bad one's batch is the consumer's affair
+        assert skipped(w, Strict) == []
         w.admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(TIMEOUT_S)
         w.wait_flushed()
         w.check()
@@ -148,8 +150,9 @@ def test_killed_around_the_letter_no_record_is_lost_or_skipped_twice(
             flusher = f.flusher(WRITEBEHIND_FLUSHER__GROUP=f"{w.corner.group}-{number}").wait_ready()
             w.wait_flushed()
             trap = f.proxies["database"].trap(request.format(letter=letter_table), moment, flusher.kill, cut=True)
-            put_good(w, 10 * number, 10)
-            put_bad(w, Strict, 1000 + number, partition=0, amount=-1)
+            put_bad(w, Strict, 1000 + number, partition=0, amount=-1)  # the first of all: in the batch of the trap
+            for key in range(10 * number, 10 * number + 10):
+                w.put(Strict, key, partition=0, amount=1)
             w.send()
             w.wait(trap.hit.is_set, f"{request}: {moment}")
         w.flusher()

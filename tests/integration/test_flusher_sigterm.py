@@ -145,8 +145,8 @@ def test_while_it_writes_letters(writebehind_isolated: Isolation, tmp_path: Path
         topic = naming.dead_letter_topic(w.topic(Strict))
         w.admin.delete_topics([topic], operation_timeout=TIMEOUT_S)[topic].result(TIMEOUT_S)
         alone = proxy.trap("ROLLBACK", Moment.BEFORE_REPLY)  # the bad record stands alone: its letter is next
-        w.put(Strict, 2, partition=1, amount=1)
         put_bad(w, Strict, 3, partition=1, amount=-1)
+        w.put(Strict, 2, partition=1, amount=1)  # not before the letter, in whichever batch
         w.send()
         w.wait(alone.hit.is_set, "a letter to be written")
         flusher.stop()

@@ -126,9 +126,9 @@ def test_what_the_server_says_of_a_backend(writebehind_isolated: Isolation, tmp_
 
 
 def _waiting(w: World) -> int:
-    """How many sessions wait for a lock on one of this world's tables."""
+    """For how many of this world's tables a session waits for the lock."""
     query = (
-        "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n"
+        "SELECT count(DISTINCT l.relation) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n"
         " ON n.oid = c.relnamespace WHERE NOT l.granted AND n.nspname = %s"
     )
     return int(w.query(query, w.corner.schema)[0][0])

@@ -24,7 +24,7 @@ from .bench_produce import CHUNK, patch
 from .bench_telemetry import collector, exporting
 from .entities import BenchHot
 from .flusher_process import running
-from .telemetry_process import Request, with_sdk
+from .telemetry_process import Request, Sdk
 from .world import World, arguments, speaker, world
 
 KEYS = 10_000
@@ -52,8 +52,9 @@ def main() -> int:
         request: Request = nullcontext
         if args.telemetry:
             os.environ.update(exporting(opened.enter_context(collector())))
-            request, shut_down = with_sdk(SAMPLED)
-            opened.callback(shut_down)
+            sdk = Sdk(SAMPLED)
+            request = sdk.request
+            opened.callback(sdk.shut_down)
         producer, flusher = run(servers, args.messages, args.rate, request, say)
     result = {"messages": args.messages, "telemetry": args.telemetry, "took_s": round(time.monotonic() - began)}
     for name, samples in (("producer", producer), ("flusher", flusher)):

@@ -1,10 +1,12 @@
 """What telemetry costs: `make bench-telemetry`.
 
-Flusher and producer as processes of their own, without and with telemetry in turn, on the same servers. With it means:
-all metrics and traces go by OTLP to a collector, every 5 s; of the requests in which the service writes, `--sampled`
-are sampled, and the records of those carry their trace. Each ratio is throughput with / without, the median of
-runs that stand side by side; the `cpu` ones are CPU time without / with, which a busy machine disturbs less. `ours` is
-the same against a service that has its SDK and the spans of its requests, of which the producer knows nothing.
+With it means: all metrics and traces go by OTLP to a collector; of the requests in which the service writes,
+`--sampled` are sampled, and the records of those carry their trace. Flushers are processes of their own, without and
+with it in turn, on the same servers. The producer is measured within one process (`telemetry_process.py`):
+`update_ratio` and `update_many_ratio` compare it with a service that has its SDK and the spans of its requests, of
+which the producer knows nothing; the `service` ones with a service that has no telemetry either, so that they hold
+what its own spans cost. Each ratio is throughput with / without, the median of runs that stand side by side; the `cpu`
+ones are CPU time without / with, which a busy machine disturbs less.
 """
 
 from __future__ import annotations
@@ -16,10 +18,9 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
 
 from writebehind.embedded import Stack
 from writebehind.flusher.migrate import migrate
@@ -32,54 +33,46 @@ from .bench_flush import overrides
 from .entities import BenchTraced
 from .flusher_process import DEADLINE_S, ROOT, flush, reset_progress
 from .load import Headers, Load, create_topic, loads, prefill_cache, prefill_kafka
+from .telemetry_process import Cost, Mode
 from .world import arguments, speaker
 
 OFF = {"OTEL_SDK_DISABLED": "true"}
-Mode = Literal["off", "service", "on"]
-Cost = tuple[float, float]  # per second, and CPU seconds of one
+AT_THE_END_OF_A_TURN = {"OTEL_METRIC_EXPORT_INTERVAL": "3600000", "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+Found = Mapping[Mode, Sequence[Cost]]
 
 
 def main() -> int:
     args = arguments(
         __doc__,
         records=(int, 300_000, "records per flush"),
-        writes=(int, 150_000, "writes per measurement of the producer"),
-        rounds=(int, 7, "rounds of each mode once; medians are reported"),
+        flushes=(int, 7, "flushes of each mode; medians are reported"),
+        writes=(int, 40_000, "writes per measurement of update; of update_many it is twice as many"),
+        rounds=(int, 15, "measurements of the producer in each mode; medians are reported"),
         sampled=(float, 0.01, "share of the requests that is sampled"),
     )
     if args.quick:
-        args.records, args.writes, args.rounds = 30_000, 5_000, 1
+        args.records, args.flushes, args.writes, args.rounds = 30_000, 1, 5_000, 1
     with Stack(kafka_jit="full") as stack, collector() as endpoint:
-        bench = Bench(stack, endpoint, args.records, args.writes, args.sampled, speaker(args))
-        flushed = turns(args.rounds, bench.flush, ("off", "on"))
-        many = turns(args.rounds, bench.update_many, ("off", "service", "on"))
-        single = turns(args.rounds, bench.update, ("off", "service", "on"))
-    found = {"flush": ratios(flushed, "off"), "update_many": ratios(many, "off"), "update": ratios(single, "off")}
-    result = {
-        "flush_ratio": found["flush"][0],
-        "produce_ratio": min(found["update_many"][0], found["update"][0]),
-        "update_many_ratio": found["update_many"][0],
-        "update_ratio": found["update"][0],
-        "update_many_ours_ratio": ratios(many, "service")[0],
-        "update_ours_ratio": ratios(single, "service")[0],
-        "flush_cpu_ratio": found["flush"][1],
-        "update_many_cpu_ratio": found["update_many"][1],
-        "update_cpu_ratio": found["update"][1],
+        bench = Bench(stack, endpoint, args.records, args.sampled, speaker(args))
+        flush = bench.flushes(args.flushes)
+        many = bench.produce("update_many", 2 * args.writes, args.rounds)
+        single = bench.produce("update", args.writes, args.rounds)
+    found = {
+        "flush": ratios(flush, "off"),
+        "update_many": ratios(many, "service"),
+        "update": ratios(single, "service"),
+        "service_update_many": ratios(many, "off"),
+        "service_update": ratios(single, "off"),
     }
+    ours = min(found["update_many"][0], found["update"][0])
+    result = {"flush_ratio": found["flush"][0], "produce_ratio": ours}
+    result |= {f"{name}_ratio": ratio for name, (ratio, _) in found.items()}
+    result |= {f"{name}_cpu_ratio": ratio for name, (_, ratio) in found.items()}
     print(json.dumps({name: round(ratio, 3) for name, ratio in result.items()}))
     return 0
 
 
-def turns(rounds: int, measure: Callable[[Mode], Cost], modes: Sequence[Mode]) -> dict[Mode, list[Cost]]:
-    """Each mode once in a round; the order is turned round from one to the next."""
-    found: dict[Mode, list[Cost]] = {mode: [] for mode in modes}
-    for number in range(rounds):
-        for mode in modes if number % 2 == 0 else reversed(modes):
-            found[mode].append(measure(mode))
-    return found
-
-
-def ratios(found: dict[Mode, list[Cost]], base: Mode) -> Cost:
+def ratios(found: Found, base: Mode) -> Cost:
     """Medians of throughput with / in the base, and of CPU time in the base / with."""
     both = list(zip(found[base], found["on"], strict=True))
     return statistics.median(on[0] / off[0] for off, on in both), statistics.median(off[1] / on[1] for off, on in both)
@@ -88,13 +81,10 @@ def ratios(found: dict[Mode, list[Cost]], base: Mode) -> Cost:
 class Bench:
     """Servers with two equal loads; the records of one of them carry traces."""
 
-    def __init__(
-        self, stack: Stack, endpoint: str, records: int, writes: int, sampled: float, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stack: Stack, endpoint: str, records: int, sampled: float, say: Callable[[str], None]) -> None:
         self._sampled = sampled
         self._env, self._url = stack.env(), stack.postgres.url
         self._on = exporting(endpoint)
-        self._writes = writes
         self._say = say
         plain = next(load for load in loads(records) if load.name == "update")
         self._loads = {False: plain, True: replace(plain, name="traced", cls=BenchTraced)}
@@ -107,29 +97,35 @@ class Bench:
             prefill_kafka(load, stack.kafka.bootstrap_servers, traces(sampled) if traced else None)
             prefill_cache(load, stack.valkey.url)
 
-    def flush(self, mode: Mode) -> Cost:
+    def flushes(self, rounds: int) -> Found:
+        """Each mode once in a round; the order is turned round from one to the next."""
+        found: dict[Mode, list[Cost]] = {"off": [], "on": []}
+        for number in range(rounds):
+            for mode in list(found)[:: 1 if number % 2 == 0 else -1]:
+                found[mode].append(self._flush(mode))
+        return found
+
+    def _flush(self, mode: Mode) -> Cost:
         load: Load = self._loads[mode == "on"]
         raw.prepare_table(load, self._url)
         reset_progress(load, self._url)
         run = flush(load, {**self._env, **(self._on if mode == "on" else OFF)}, self._url)
-        return self._told("flush", mode, run.records_per_s, run.cpu_us_per_record / 1e6)
+        self._tell("flush", mode, run.records_per_s, run.cpu_us_per_record / 1e6)
+        return run.records_per_s, run.cpu_us_per_record / 1e6
 
-    def update_many(self, mode: Mode) -> Cost:
-        return self._produce("update_many", mode)
-
-    def update(self, mode: Mode) -> Cost:
-        return self._produce("update", mode)
-
-    def _produce(self, call: str, mode: Mode) -> Cost:
-        command = [sys.executable, "-m", "tests.benchmarks.telemetry_process", call, str(self._writes), mode]
+    def produce(self, call: str, writes: int, rounds: int) -> Found:
+        """A service in a process of its own, each mode once in a round."""
+        command = [sys.executable, "-m", "tests.benchmarks.telemetry_process", call, str(writes), str(rounds)]
         command += ["--sampled", str(self._sampled)]
-        env = {**os.environ, **self._env, "WRITEBEHIND_CACHE__TIMEOUT_S": "5", **({} if mode == "off" else self._on)}
-        done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_S)
-        return self._told(call, mode, *json.loads(done.stdout))
+        env = {**os.environ, **self._env, "WRITEBEHIND_CACHE__TIMEOUT_S": "5", **self._on, **AT_THE_END_OF_A_TURN}
+        done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, timeout=10 * DEADLINE_S)
+        found: Found = json.loads(done.stdout)
+        for mode, costs in found.items():
+            self._tell(call, mode, *(statistics.median(each) for each in zip(*costs, strict=True)))
+        return found
 
-    def _told(self, what: str, mode: Mode, per_s: float, cpu_s: float) -> Cost:
+    def _tell(self, what: str, mode: Mode, per_s: float, cpu_s: float) -> None:
         self._say(f"{what}, telemetry {mode}: {per_s:,.0f}/s, {cpu_s * 1e6:.2f} µs CPU each")
-        return per_s, cpu_s
 
 
 def traces(sampled: float) -> Iterator[Headers | None]:

@@ -109,7 +109,7 @@ class World:
 
     def cache_proxy(self, wire: Callable[[], Wire] = Plain) -> Proxy:
         """A proxy in front of the cache."""
-        return Proxy(_port(self.corner.cache_url), wire)
+        return Proxy(port_of(self.corner.cache_url), wire)
 
     def put(
         self,
@@ -247,7 +247,7 @@ class World:
 
     @property
     def database_port(self) -> int:
-        return _port(self.corner.database_url)
+        return port_of(self.corner.database_url)
 
     @property
     def _paths(self) -> list[str]:
@@ -292,7 +292,7 @@ def writing(w: World, cls: type[Entity]) -> Iterator[None]:
             writer.result(2 * TIMEOUT_S)
 
 
-def _port(url: str) -> int:
+def port_of(url: str) -> int:
     found = urlsplit(url).port
     assert found is not None
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
@@ -54,6 +55,7 @@ class RedisPort:
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
+        self._sent: deque[tuple[Any, ...]] = deque()
 
     def evalsha(self, sha: str, count: int, *rest: Any) -> bytes:
         name, _ = _SCRIPTS[sha]
@@ -65,6 +67,27 @@ class RedisPort:
             raise NoScriptError("NOSCRIPT")
 
         return self._call(name, keys, lambda: run_script(self._cache, sha, keys, args), special=missing)
+
+    @property
+    def connection_pool(self) -> RedisPort:
+        """Its only connection is this client."""
+        return self
+
+    def get_connection(self) -> RedisPort:
+        return self
+
+    def release(self, _connection: RedisPort) -> None:
+        """It is nobody's."""
+
+    def send_command(self, _name: str, *command: Any) -> None:
+        """A script that is carried out when its answer is read."""
+        self._sent.append(command)
+
+    def read_response(self) -> bytes:
+        return self.evalsha(*self._sent.popleft())
+
+    def disconnect(self) -> None:
+        self._sent.clear()
 
     def eval(self, text: str, count: int, *rest: Any) -> bytes:
         keys, args = rest[:count], rest[count:]

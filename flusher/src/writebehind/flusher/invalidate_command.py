@@ -17,9 +17,8 @@ from writebehind.shared.settings import Settings
 from writebehind.shared.strategy import Direct
 
 from . import servers
+from .cache import KEYS_PER_CALL
 from .invalidations import Applier
-
-KEYS_PER_CALL = 1_000
 
 
 def invalidate(settings: Settings, declaration: Declaration, keys: Sequence[str], where: str | None) -> int:

@@ -19,8 +19,8 @@ from writebehind.shared import direct, naming, scripts
 from writebehind.shared.invalidation import Invalidation, decode
 from writebehind.shared.settings import Settings
 
+from .cache import connect, evaluate
 from .membership import group_config
-from .settle import connect, evaluate
 
 log = logging.getLogger("writebehind.flusher")
 

@@ -20,10 +20,10 @@ from writebehind.shared.statement import Statements
 from writebehind.shared.table import TableInfo
 
 from . import servers
+from .cache import connect as connect_cache
 from .leftovers import leftovers
 from .migrate import lacking
 from .migrate import slots as read_slots
-from .settle import connect as connect_cache
 
 log = logging.getLogger("writebehind.flusher")
 

@@ -17,21 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
+from redis.exceptions import RedisError
 
 from writebehind.shared import naming, scripts
 from writebehind.shared.declaration import Declaration
-from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.fold import Settlement
 from writebehind.shared.record import VERSION, Row
-from writebehind.shared.scripts import Call, EntityScripts, read_indexes, to_cache
+from writebehind.shared.scripts import EntityScripts, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
 from .batch import Settled, Span
+from .cache import KEYS_PER_CALL, connect, evaluate, evaluate_each
 from .doubts import ALL, Doubts, newest
 from .measures import Measures
 
@@ -43,34 +39,6 @@ QUEUED_MAX = 4  # settlements waiting for the cache; more are dropped, and their
 PATIENCE_S = 1.0  # how long a commit waits for a cache that answers, but slowly
 DOUBT_EVERY_S = 1.0  # how often a cache that failed is told of doubts while nothing else is there to settle
 HEAL_S = 5.0  # longest way of a row from the database to a heal; claiming a partition of a dead flusher takes longer
-KEYS_PER_CALL = 1_000  # bounds how long one script keeps the cache from answering others
-
-
-def connect(settings: CacheSettings, name: str) -> redis.Redis:
-    """A client that never sends a command twice: settling counts. Raises ConfigurationError."""
-    try:
-        return redis.Redis.from_url(
-            settings.url.get_secret_value(),
-            # Nobody waits for a settlement: patience is cheaper than a lost one.
-            socket_timeout=max(5.0, settings.timeout_s),
-            socket_connect_timeout=settings.connect_timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            client_name=name,
-            # While they are on, as by default, the pool uses a connection again that has an answer which nobody read.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-    except ValueError:
-        raise ConfigurationError(
-            "WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"
-        ) from None
-
-
-def evaluate(client: redis.Redis, call: Call) -> Any:
-    """Run a script, and give its reply as it came. Raises RedisError or OSError."""
-    try:
-        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-    except NoScriptError:
-        return client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +212,10 @@ class Settler:
             self._doubts.told(part)
 
     def _settle(self, settlement: Settlement, terms: tuple[Term, ...]) -> None:
-        for at in range(0, len(settlement.keys), KEYS_PER_CALL):
-            part = _slice(settlement, at, at + KEYS_PER_CALL)
-            reply = evaluate(self._client, self._scripts.settle(self._entries(part.keys), part))
+        starts = range(0, len(settlement.keys), KEYS_PER_CALL)
+        parts = [_slice(settlement, start, start + KEYS_PER_CALL) for start in starts]
+        calls = (self._scripts.settle(self._entries(part.keys), part) for part in parts)
+        for part, reply in zip(parts, evaluate_each(self._client, calls), strict=True):
             self._tainted |= dict.fromkeys((part.keys[at] for at in read_indexes(reply)), terms)
 
     def _take_back(self, refused: Refused) -> None:

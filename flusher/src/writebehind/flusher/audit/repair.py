@@ -23,7 +23,7 @@ from writebehind.shared.record import Codec
 from writebehind.shared.scripts import Call, Script
 from writebehind.shared.settings import Settings
 
-from ..settle import evaluate
+from ..cache import evaluate
 from .cache import CacheReader
 from .diff import DELETE, DRIFT, Comparer, Verdict
 from .entry import Cached

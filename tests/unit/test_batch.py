@@ -113,3 +113,20 @@ def test_a_buffer_whose_partitions_all_left_is_empty() -> None:
     assert buffer.due_in(10.0) is None
     assert not buffer.full
     assert buffer.take().size_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("lanes", "share"),
+    [
+        (1, (20_000, 100_000, 1_000_000)),
+        (2, (20_000, 100_000, 1_000_000)),
+        (4, (10_000, 50_000, 500_000)),
+        (64, (625, 3_125, 31_250)),
+    ],
+)
+def test_more_than_two_lanes_share_what_two_may_hold(lanes: int, share: tuple[int, int, int]) -> None:
+    assert Limits(20_000, 100_000, 1_000_000, 0.2).of_each(lanes) == Limits(*share, 0.2)
+
+
+def test_each_of_many_lanes_may_hold_something() -> None:
+    assert Limits(1, 1, 1, 0.2).of_each(64) == Limits(1, 1, 1, 0.2)

@@ -127,7 +127,7 @@ class App:
             settings.flusher.batch_records_max,
             settings.flusher.batch_bytes_max,
             declaration.write_behind.flush_delay_s,
-        )
+        ).of_each(settings.flusher.connections)
         backoff = Backoff(settings.flusher.retry_delay_min_s, settings.flusher.retry_delay_max_s)
 
         def lane() -> Lane:

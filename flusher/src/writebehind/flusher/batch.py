@@ -80,6 +80,19 @@ class Limits:
     bytes_max: int
     age_max_s: float
 
+    def of_each(self, lanes: int) -> Limits:
+        """Those of each of an entity's lanes. More than two share what two may hold.
+
+        Batches are most of a flusher's memory, and Postgres gains nothing from large ones once it has several at a
+        time: random updates on four connections ran at the same rate with 5,000 as with 40,000 rows a statement.
+        """
+
+        def share(limit: int) -> int:
+            return max(1, 2 * limit // max(2, lanes))
+
+        rows, records, size = share(self.rows_max), share(self.records_max), share(self.bytes_max)
+        return Limits(rows, records, size, self.age_max_s)
+
 
 class Buffer:
     """The batch that one lane is filling. `key_of` gives a row's key, hashable."""

@@ -190,9 +190,13 @@ class FlusherSettings(_Part):
         description="name of this flusher that stays the same over restarts, such as a StatefulSet's pod name: a "
         "restart within session_timeout_s then moves no partition; unique in its group; workers get -0, -1, ...",
     )
-    batch_rows_max: int = Field(20_000, ge=1, le=100_000, description="rows in one statement")
-    batch_records_max: int = Field(100_000, ge=1, description="records folded into one batch")
-    batch_bytes_max: int = Field(16 * 1024 * 1024, ge=65_536, description="bytes of records in one batch")
+    batch_rows_max: int = Field(
+        20_000, ge=1, le=100_000, description="rows in one statement; more than two connections share twice as many"
+    )
+    batch_records_max: int = Field(100_000, ge=1, description="records folded into one batch; shared likewise")
+    batch_bytes_max: int = Field(
+        16 * 1024 * 1024, ge=65_536, description="bytes of records in one batch; shared likewise"
+    )
     connections: int = Field(1, ge=1, le=64, description="database connections per entity, over disjoint partitions")
     workers: int = Field(1, ge=1, le=64, description="processes")
     shutdown_timeout_s: float = Field(8.0, gt=0, le=300, description="longest shutdown, in seconds")

@@ -2,6 +2,8 @@
 
 Each ratio compares, in one run on the same servers, the flusher as its own process with the raw limit: the same guarded
 statement from ready arrays by one psycopg connection at its best batch size, or a bare `consume()` for the hot keys.
+The cache holds a pending entry for each key, which the flusher settles on the same processors; for the `alone` ratios
+it holds nothing, and the flusher's own part is seen.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
+
+import redis
 
 from writebehind.embedded import Stack
 from writebehind.shared.registry import load as load_entities
@@ -58,17 +62,19 @@ class Bench:
     def run(self, connections: list[int]) -> dict[str, object]:
         self._prepare()
         insert, update, hot = (self._loads[name] for name in ("insert", "update", "hot"))
-        insert_ratio, insert_run = self._against(insert, lambda: self._guarded(insert))
-        update_ratio, update_run = self._against(update, lambda: self._guarded(update))
-        bare_ratio, _ = self._against(
+        insert_ratio, insert_run, insert_alone = self._against(insert, lambda: self._guarded(insert), alone=True)
+        update_ratio, update_run, update_alone = self._against(update, lambda: self._guarded(update), alone=True)
+        bare_ratio, _, _ = self._against(
             update, lambda: {rows: raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES}
         )
-        hot_ratio, hot_run = self._against(hot, lambda: {0: raw.consume(hot, self._kafka)})
+        hot_ratio, hot_run, _ = self._against(hot, lambda: {0: raw.consume(hot, self._kafka)})
         parallel = {count: self._parallel(update, count) for count in connections}
         best = max(parallel, key=lambda count: parallel[count][1])
         return {
             "insert_ratio": round(insert_ratio, 2),
             "update_ratio": round(update_ratio, 2),
+            "insert_alone_ratio": round(insert_alone, 2),
+            "update_alone_ratio": round(update_alone, 2),
             "bare_row_update_ratio": round(bare_ratio, 2),
             "parallel_update_ratio": round(parallel[best][0], 2),
             "parallel_best_connections": best,
@@ -91,7 +97,6 @@ class Bench:
         for load in self._loads.values():
             self._say(f"prefilling {load.name}: {len(load.keys):,} records")
             prefill_kafka(load, self._kafka)
-            prefill_cache(load, self._cache)
 
     def _guarded(self, load: Load, connections: int = 1) -> dict[int, float]:
         """The raw limit by the rows of a batch."""
@@ -106,35 +111,55 @@ class Bench:
         reset_progress(load, self._url)
         return flush(load, self._env, self._url, connections=connections)
 
-    def _against(self, load: Load, limit: Callable[[], dict[int, float]]) -> tuple[float, Run]:
-        """Median ratio of the flusher to the limit over the rounds, and the median run.
+    def _against(
+        self, load: Load, limit: Callable[[], dict[int, float]], *, alone: bool = False
+    ) -> tuple[float, Run, float]:
+        """Median ratio of the flusher to the limit over the rounds, the median run, and the ratio without entries.
 
         The limit is that of the batch size with the best median: the best run of all sizes would be the luckiest one.
         """
         limits: list[dict[int, float]] = []
         runs: list[Run] = []
+        alone_runs: list[Run] = []
         for _ in range(self._rounds):
             limits.append(limit())
-            run = self._flush(load)
-            runs.append(run)
-            bounds = ", ".join(f"{rate:,.0f}" for rate in limits[-1].values())
+            if alone:
+                self._entries([])
+                alone_runs.append(self._flush(load))
+            self._entries([load])
+            runs.append(self._flush(load))
             self._say(
-                f"{load.name}: limit {bounds}/s, flusher {run.records_per_s:,.0f}/s, "
-                f"{run.cpu_us_per_record:.1f} µs CPU a record, {run.rss_mib:.0f} MiB"
+                f"{load.name}: limit {', '.join(f'{rate:,.0f}' for rate in limits[-1].values())}/s, "
+                f"flusher {_told(runs[-1])}" + (f"; with nothing in the cache {_told(alone_runs[-1])}" if alone else "")
             )
         best = max(limits[0], key=lambda size: statistics.median(rates[size] for rates in limits))
-        ratio = statistics.median(run.records_per_s / rates[best] for run, rates in zip(runs, limits, strict=True))
-        runs.sort(key=lambda run: run.records_per_s)
-        return ratio, runs[len(runs) // 2]
+
+        def ratio(runs: list[Run]) -> float:
+            return statistics.median(run.records_per_s / rates[best] for run, rates in zip(runs, limits, strict=True))
+
+        median_run = sorted(runs, key=lambda run: run.records_per_s)[len(runs) // 2]
+        return ratio(runs), median_run, ratio(alone_runs) if alone else 0.0
+
+    def _entries(self, of: list[Load]) -> None:
+        """Let the cache hold the pending entries of these loads and nothing else."""
+        with redis.Redis.from_url(self._cache) as cache:
+            cache.flushall()
+        for load in of:
+            prefill_cache(load, self._cache)
 
     def _parallel(self, load: Load, connections: int) -> tuple[float, float]:
         bound = max(self._guarded(load, connections).values())
+        self._entries([load])
         run = self._flush(load, connections)
         self._say(
             f"{connections} connections: limit {bound:,.0f}/s, flusher {run.records_per_s:,.0f}/s, "
             f"ratio {run.records_per_s / bound:.2f}"
         )
         return run.records_per_s / bound, run.records_per_s
+
+
+def _told(run: Run) -> str:
+    return f"{run.records_per_s:,.0f}/s, {run.cpu_us_per_record:.1f} µs CPU a record, {run.rss_mib:.0f} MiB"
 
 
 def overrides(env: dict[str, str]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Message
+from opentelemetry.trace import Link
 
 from writebehind.shared.fold import Folded
 from writebehind.shared.letter import Cause
@@ -56,6 +57,7 @@ class Batch:
     first_failed_at: str = ""
     folded: Folded | None = None  # None until folded; entities with deletes are folded inside the transaction
     packed: list[Packed] | None = None  # the folded rows, ready to send
+    links: Sequence[Link] = ()  # to the spans that its records were written in
     same_topic: Callable[[], bool] | None = None  # whether the records are of the topic that was claimed
 
     def refuse(self, causes: Mapping[int, Cause]) -> None:

@@ -141,6 +141,7 @@ class Lane:
     def prepare(self, batch: Batch) -> None:
         """Fold and pack in the loop's thread, while the lane's batch before is in the database."""
         self._attempts.prepare(batch)
+        self._measures.spans.link(batch)
 
     def submit(self, batch: Batch) -> None:
         """Hand over a prepared batch. Call only when `has_room`."""

@@ -27,6 +27,11 @@ class Spans:
         self._tracer = tracer
         self._group = group
 
+    def link(self, batch: Batch) -> None:
+        """Find what the span of a batch is linked to; not in the thread that the database waits for."""
+        if self._tracer is not None:
+            batch.links = links(batch.messages)
+
     @contextmanager
     def processing(self, batch: Batch) -> Iterator[None]:
         """The span of a batch, from its first record to its commit."""
@@ -42,7 +47,7 @@ class Spans:
                 telemetry.BATCH_COUNT: len(batch.messages) + len(batch.letters),
                 telemetry.GROUP: self._group,
             },
-            links=links(batch.messages),
+            links=batch.links,
             start_time=time.time_ns() - int(max(0.0, time.monotonic() - batch.started_at) * 1e9),
         )
         with _ended(span):

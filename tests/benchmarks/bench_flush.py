@@ -23,6 +23,7 @@ from writebehind.shared.settings import load_settings
 from . import raw
 from .flusher_process import Run, flush, reset_progress
 from .load import Load, create_topic, loads, prefill_cache, prefill_kafka
+from .world import speaker
 
 BATCHES = (10_000, 20_000, 40_000)
 
@@ -41,11 +42,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.quick:
         args.records, args.rounds = 50_000, 1
-    say: Callable[[str], None] = (
-        (lambda text: None) if args.json else (lambda text: print(text, file=sys.stderr, flush=True))
-    )
     with Stack(kafka_jit="full") as stack:
-        print(json.dumps(Bench(stack, args.records, args.rounds, say).run(args.connections)))
+        print(json.dumps(Bench(stack, args.records, args.rounds, speaker(args)).run(args.connections)))
     return 0
 
 
@@ -130,7 +128,7 @@ class Bench:
             runs.append(self._flush(load))
             self._say(
                 f"{load.name}: limit {', '.join(f'{rate:,.0f}' for rate in limits[-1].values())}/s, "
-                f"flusher {_told(runs[-1])}" + (f"; with nothing in the cache {_told(alone_runs[-1])}" if alone else "")
+                f"flusher {runs[-1]}" + (f"; with nothing in the cache {alone_runs[-1]}" if alone else "")
             )
         best = max(limits[0], key=lambda size: statistics.median(rates[size] for rates in limits))
 
@@ -156,10 +154,6 @@ class Bench:
             f"ratio {run.records_per_s / bound:.2f}"
         )
         return run.records_per_s / bound, run.records_per_s
-
-
-def _told(run: Run) -> str:
-    return f"{run.records_per_s:,.0f}/s, {run.cpu_us_per_record:.1f} µs CPU a record, {run.rss_mib:.0f} MiB"
 
 
 def overrides(env: dict[str, str]) -> dict[str, object]:

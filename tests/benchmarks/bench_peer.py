@@ -116,7 +116,7 @@ class Bench:
             theirs.append(self._peer(load, visible, batch_rows))
             ours.append(self._flusher(load, visible, connections))
             self._say(
-                f"{load.name}: peer {_told(theirs[-1])} with batches of {batch_rows:,}; flusher {_told(ours[-1])} with "
+                f"{load.name}: peer {theirs[-1]} with batches of {batch_rows:,}; flusher {ours[-1]} with "
                 f"{connections} connections; ratio {ours[-1].records_per_s / theirs[-1].records_per_s:.2f}"
             )
         return ours, theirs
@@ -141,10 +141,6 @@ class Bench:
             raise RuntimeError(f"the peer's worker ended: {self._connect.log_tail()}")
         with self._connect.sink(load, self._stack.postgres, batch_rows) as name:
             return visible.watch(pid, self._stack.database_url, lambda: self._connect.writing(name))
-
-
-def _told(run: Run) -> str:
-    return f"{run.records_per_s:,.0f}/s, {run.cpu_us_per_record:.1f} µs CPU a record, {run.rss_mib:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ class Run:
     cpu_us_per_record: float
     rss_mib: float
 
+    def __str__(self) -> str:
+        return f"{self.records_per_s:,.0f}/s, {self.cpu_us_per_record:.1f} µs CPU a record, {self.rss_mib:.0f} MiB"
+
 
 def reset_progress(load: Load, url: str) -> None:
     """Let the next flusher start at the beginning of the topic."""

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from typing import Any, Literal
 from unittest import mock
 
@@ -112,15 +113,11 @@ async def write(client: AsyncClient, call: str, writes: int, request: Request) -
             await client.update(BenchUpdate, start, **patch(start))
 
     async def work() -> None:
-        left = True
-        while left:
+        for first in starts:
             with request():
-                for _ in range(CALLS_PER_REQUEST):
-                    left = False
-                    for start in starts:
-                        await one(start)
-                        left = True
-                        break
+                await one(first)
+                for start in islice(starts, CALLS_PER_REQUEST - 1):
+                    await one(start)
 
     await asyncio.gather(*[work() for _ in range(CHUNKS_IN_FLIGHT if call == "update_many" else TASKS)])
 

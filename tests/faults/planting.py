@@ -4,7 +4,6 @@ from __future__ import annotations
 import __future__
 
 import contextlib
-import hashlib
 import importlib
 import inspect
 import textwrap
@@ -40,8 +39,7 @@ def planted(bug: Bug) -> Iterator[None]:
 
 
 def _script(bug: Bug, right: Script) -> Script:
-    text = _changed(bug, right.text)
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script.of(_changed(bug, right.text))
 
 
 def _function(bug: Bug, right: Any) -> Any:

@@ -14,9 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from tests.faults.flow import CHUNK_BYTES, Flow, reset
 from tests.faults.wire import Piece, Plain, Wire
+
+
+def port_of(url: str) -> int:
+    """The port of the server that a URL leads to."""
+    found = urlsplit(url).port
+    if found is None:
+        raise ValueError("the URL names no port")
+    return found
 
 
 class Moment(enum.StrEnum):

@@ -12,14 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import psycopg
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.faults.entities import DDL, ENTITIES, MODULE
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, port_of
 from writebehind.embedded import Stack
 from writebehind.embedded.ports import LOOPBACK, ReservedPort
 from writebehind.flusher.migrate import migrate
@@ -157,11 +156,11 @@ class World:
 
     @property
     def database_port(self) -> int:
-        return _port(self.stack.database_url)
+        return port_of(self.stack.database_url)
 
     @property
     def cache_port(self) -> int:
-        return _port(self.stack.cache_url)
+        return port_of(self.stack.cache_url)
 
 
 def _patiently(ask: Callable[[], dict[Place, int]]) -> dict[Place, int]:
@@ -201,7 +200,7 @@ def world(folder: Path, *, secured: bool = False) -> Iterator[World]:
         opened.enter_context(stack)
         proxies = {"broker": broker}
         for name, url in (("database", stack.database_url), ("cache", stack.cache_url)):
-            proxies[name] = opened.enter_context(Proxy(_port(url)))
+            proxies[name] = opened.enter_context(Proxy(port_of(url)))
         made = World(stack, proxies, guard)
         made.prepare()
         yield made
@@ -260,10 +259,3 @@ def load(env: Mapping[str, str]) -> Settings:
         group, _, setting = name.removeprefix("WRITEBEHIND_").lower().partition("__")
         groups.setdefault(group, {})[setting] = value
     return load_settings(**groups)
-
-
-def _port(url: str) -> int:
-    found = urlsplit(url).port
-    if found is None:
-        raise RuntimeError("the server has no port")
-    return found

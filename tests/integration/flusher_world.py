@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import redis
@@ -19,7 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, port_of
 from tests.faults.wire import Plain, Wire
 from tests.integration.flusher_entities import DDL
 from tests.integration.flusher_process import TIMEOUT_S, Flusher, run_command, wait_until
@@ -290,9 +289,3 @@ def writing(w: World, cls: type[Entity]) -> Iterator[None]:
         finally:
             stop.set()
             writer.result(2 * TIMEOUT_S)
-
-
-def port_of(url: str) -> int:
-    found = urlsplit(url).port
-    assert found is not None
-    return found

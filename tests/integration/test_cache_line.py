@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -16,20 +13,16 @@ from redis.exceptions import ConnectionError as CacheConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as CacheTimeoutError
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, port_of
+from tests.integration.guarded import through
 from writebehind.embedded import Isolation
 from writebehind.producer.backends.aio_line import AsyncCacheLine
 from writebehind.shared.scripts import Call, Script
 from writebehind.shared.settings import CacheSettings
 
-
-def script(text: str) -> Script:
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-ECHO = script("return ARGV[1]")
-FAILS = script("return redis.error_reply('MINE not this')")
-SLOW = script("local n = 0; while n < tonumber(ARGV[1]) do n = n + 1 end; return ARGV[2]")
+ECHO = Script.of("return ARGV[1]")
+FAILS = Script.of("return redis.error_reply('MINE not this')")
+SLOW = Script.of("local n = 0; while n < tonumber(ARGV[1]) do n = n + 1 end; return ARGV[2]")
 
 
 def echo(text: str) -> Call:
@@ -52,12 +45,8 @@ def url(writebehind_isolated: Isolation) -> str:
 
 @pytest.fixture
 def proxy(url: str) -> Iterator[Proxy]:
-    with Proxy(urlsplit(url).port or 0) as running:
+    with Proxy(port_of(url)) as running:
         yield running
-
-
-def through(proxy: Proxy, url: str) -> str:
-    return re.sub(r":\d+/", f":{proxy.port}/", url, count=1)
 
 
 async def test_concurrent_calls_share_one_connection_and_get_their_own_answers(url: str) -> None:
@@ -86,7 +75,7 @@ async def test_a_cancelled_caller_leaves_nobody_else_its_answer(url: str) -> Non
 
 async def test_a_caller_cancelled_while_the_line_is_made_leaves_it_to_the_others(url: str, proxy: Proxy) -> None:
     proxy.to_client.stall()
-    async with line_to(through(proxy, url)) as line:
+    async with line_to(through(url, proxy.port)) as line:
         first = asyncio.create_task(line.run(echo("first")))
         second = asyncio.create_task(line.run(echo("second")))
         await asyncio.sleep(0)
@@ -118,7 +107,7 @@ async def test_a_cache_that_forgot_its_scripts_is_told_them_again(url: str) -> N
 
 
 async def test_no_answer_in_time_fails_all_who_wait_and_the_next_call_has_a_new_line(url: str, proxy: Proxy) -> None:
-    async with line_to(through(proxy, url), timeout_s=1.0) as line:
+    async with line_to(through(url, proxy.port), timeout_s=1.0) as line:
         await line.run(echo("warm"))
         proxy.to_client.stall()
         found = await asyncio.gather(*[line.run(echo(str(n))) for n in range(3)], return_exceptions=True)
@@ -129,7 +118,7 @@ async def test_no_answer_in_time_fails_all_who_wait_and_the_next_call_has_a_new_
 
 
 async def test_a_reset_fails_who_waits_and_is_known_while_nobody_does(url: str, proxy: Proxy) -> None:
-    async with line_to(through(proxy, url)) as line:
+    async with line_to(through(url, proxy.port)) as line:
         await line.run(echo("warm"))
         proxy.to_client.stall()
         waiting = asyncio.create_task(line.run(echo("never")))
@@ -149,7 +138,7 @@ async def test_a_reset_fails_who_waits_and_is_known_while_nobody_does(url: str, 
 
 
 async def test_a_line_that_was_reset_can_be_closed(url: str, proxy: Proxy) -> None:
-    async with line_to(through(proxy, url)) as line:
+    async with line_to(through(url, proxy.port)) as line:
         await line.run(echo("warm"))
         proxy.reset()
         async with asyncio.timeout(60):
@@ -158,8 +147,8 @@ async def test_a_line_that_was_reset_can_be_closed(url: str, proxy: Proxy) -> No
 
 
 async def test_without_a_cache_each_call_says_so(url: str) -> None:
-    with Proxy(urlsplit(url).port or 0) as proxy:
-        nowhere = through(proxy, url)
+    with Proxy(port_of(url)) as proxy:
+        nowhere = through(url, proxy.port)
     async with line_to(nowhere) as line:
         for number in (1, 2):
             with pytest.raises(CacheConnectionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,28 +9,23 @@ import pytest
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from tests.faults.proxy import Moment, Proxy
+from tests.faults.proxy import Moment, Proxy, port_of
 from tests.faults.wire import Redis
-from tests.integration.flusher_world import port_of
+from tests.integration.guarded import through
 from writebehind.embedded.isolation import Isolation
 from writebehind.flusher.cache import connect, evaluate, evaluate_each
 from writebehind.shared.scripts import Call, Script
 from writebehind.shared.settings import CacheSettings
 
-
-def script(text: str) -> Script:
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-APPEND = script("return redis.call('RPUSH', KEYS[1], ARGV[1])")
-FAIL_AT_2 = script(
+APPEND = Script.of("return redis.call('RPUSH', KEYS[1], ARGV[1])")
+FAIL_AT_2 = Script.of(
     "if ARGV[1] == '2' then return redis.error_reply('planted') end return redis.call('RPUSH', KEYS[1], ARGV[1])"
 )
 
 
 @contextmanager
 def cache(corner: Isolation, port: int | None = None) -> Iterator[redis.Redis]:
-    url = corner.cache_url if port is None else corner.cache_url.replace(str(port_of(corner.cache_url)), str(port))
+    url = corner.cache_url if port is None else through(corner.cache_url, port)
     client = connect(CacheSettings.model_validate({"url": url}), "test")
     yield client
     client.close()
@@ -55,7 +49,7 @@ def test_each_is_carried_out_once_and_in_order(writebehind_isolated: Isolation) 
 
 
 def test_scripts_that_the_cache_does_not_have_are_carried_out_once(writebehind_isolated: Isolation) -> None:
-    unknown = script(f"{APPEND.text} -- {writebehind_isolated.cache_prefix}")
+    unknown = Script.of(f"{APPEND.text} -- {writebehind_isolated.cache_prefix}")
     with cache(writebehind_isolated) as client:
         assert len(list(evaluate_each(client, calls(writebehind_isolated, unknown, 5)))) == 5
         assert sorted(carried_out(client, writebehind_isolated)) == [1, 2, 3, 4, 5]
@@ -86,7 +80,7 @@ def test_after_an_error_nobody_reads_the_answer_to_what_was_sent_ahead(writebehi
         assert next(replies) == 1
         with pytest.raises(ResponseError, match="planted"):
             next(replies)
-        assert evaluate(client, Call(script("return 'mine'"), [], [])) == b"mine"
+        assert evaluate(client, Call(Script.of("return 'mine'"), [], [])) == b"mine"
         assert carried_out(client, writebehind_isolated)[:1] == [1]
         assert 4 not in carried_out(client, writebehind_isolated)
 
@@ -104,4 +98,4 @@ def test_a_connection_that_breaks_ends_it_and_nothing_is_sent_twice(writebehind_
         found = carried_out(other, writebehind_isolated)
         assert found == list(range(1, len(found) + 1))
         assert 2 <= len(found) <= 3
-        assert evaluate(client, Call(script("return 'mine'"), [], [])) == b"mine"
+        assert evaluate(client, Call(Script.of("return 'mine'"), [], [])) == b"mine"

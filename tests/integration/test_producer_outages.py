@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import redis
 from pydantic import SecretStr
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, port_of
 from tests.integration.guarded import Guarded, guarded
 from tests.integration.producer_world import ENTITIES, Player, Through, Visit, World, world
 from tests.zygote import Popen
@@ -69,7 +68,7 @@ async def eventually(look: Any, expected: Any) -> None:
 async def test_a_cache_connection_that_was_reset_while_nobody_used_it_loses_no_call(
     stack: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with corner(stack) as here, Proxy(urlsplit(stack.cache_url).port or 0) as proxy:
+    with corner(stack) as here, Proxy(port_of(stack.cache_url)) as proxy:
         url = SecretStr(here.corner.env_of("producer", cache=proxy.port)["WRITEBEHIND_CACHE__URL"])
         settings = here.settings.model_copy(update={"cache": here.settings.cache.model_copy(update={"url": url})})
         async with AsyncClient.open(settings) as client:

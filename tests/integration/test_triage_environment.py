@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from tests.faults.proxy import Moment, Proxy
+from tests.faults.proxy import Moment, Proxy, port_of
 from tests.faults.wire import Postgres
 from tests.integration.database_table import Table, table_of
 from tests.integration.guarded import through
@@ -162,9 +161,7 @@ def test_a_connection_that_is_refused_has_no_code_and_is_transient(
 
 def test_a_connection_that_is_cut_has_no_code_and_is_transient(writebehind_isolated: Isolation) -> None:
     url = writebehind_isolated.database_url
-    port = urlsplit(url).port
-    assert port is not None
-    with Proxy(port, Postgres) as proxy:
+    with Proxy(port_of(url), Postgres) as proxy:
         corner = dataclasses.replace(writebehind_isolated, database_url=through(url, proxy.port))
         with table_of(corner, Plain, DDL) as plain:
             trap = proxy.trap("COMMIT", Moment.BEFORE_REPLY, cut=True)

@@ -1,4 +1,4 @@
-"""The cache as everything but the producer uses it: one client, whose commands are scripts."""
+"""The client of the cache for all but the producer, and how it runs scripts."""
 
 from __future__ import annotations
 

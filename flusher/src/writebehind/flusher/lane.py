@@ -139,7 +139,7 @@ class Lane:
         return held + self.buffer.spans()
 
     def prepare(self, batch: Batch) -> None:
-        """Fold and pack in the loop's thread, while the lane's batch before is in the database."""
+        """Fold, pack and link in the loop's thread, while the lane's batch before is in the database."""
         self._attempts.prepare(batch)
         self._measures.spans.link(batch)
 

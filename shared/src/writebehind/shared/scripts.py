@@ -32,11 +32,15 @@ class Script:
     sha: str
 
     @classmethod
+    def of(cls, text: str) -> Script:
+        """A script with this text."""
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    @classmethod
     def read(cls, *parts: str) -> Script:
         """A script made of these files of `lua/`."""
         folder = files("writebehind.shared") / "lua"
-        text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        return cls.of("\n".join((folder / f"{part}.lua").read_text() for part in parts))
 
 
 WRITE, LEASE, FILL, HEAL, FORGET, DOUBT = (

@@ -13,7 +13,7 @@ from writebehind.shared import naming
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import CacheSettings
 
-from .. import cache
+from ..cache import connect
 from .entry import Form, Found, Unreadable
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class CacheReader:
 
     def __init__(self, settings: CacheSettings) -> None:
         self._prefix = settings.prefix
-        self.client = cache.connect(settings, "writebehind-audit")
+        self.client = connect(settings, "writebehind-audit")
         self._known = False  # it has answered before: else it is not away, but not there
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from writebehind.shared.fold import Settlement
 from writebehind.shared.scripts import EntityScripts
 from writebehind.shared.settings import CacheSettings
 
-from .. import cache
+from ..cache import KEYS_PER_CALL, connect, evaluate
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -38,8 +38,8 @@ class Entries:
     def forget(self, declaration: Declaration, key_texts: Sequence[str]) -> None:
         """Drop or taint the entries of these keys. Never raises for the cache: the rows are right without it."""
         texts = sorted(set(key_texts))
-        for at in range(0, len(texts), cache.KEYS_PER_CALL):
-            part = texts[at : at + cache.KEYS_PER_CALL]
+        for at in range(0, len(texts), KEYS_PER_CALL):
+            part = texts[at : at + KEYS_PER_CALL]
             if self._failures >= FAILURES_MAX:
                 self.untold += len(part)
                 continue
@@ -57,8 +57,8 @@ class Entries:
 
     def _forget(self, declaration: Declaration, texts: list[str]) -> None:
         if self._client is None:
-            self._client = cache.connect(self._settings, "writebehind-letters")
+            self._client = connect(self._settings, "writebehind-letters")
         keys = [naming.cache_key(self._settings.prefix, declaration.name, text) for text in texts]
         nothing = [0] * len(texts)
         foreign = Settlement(texts, nothing, nothing, nothing, [[None] * len(texts) for _ in declaration.sums])
-        cache.evaluate(self._client, EntityScripts(declaration).settle(keys, foreign))
+        evaluate(self._client, EntityScripts(declaration).settle(keys, foreign))

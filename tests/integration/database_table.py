@@ -73,16 +73,12 @@ class Table:
 
     def read(self, *keys: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Rows by key, in the form that callers get; `versions` is the row's array."""
-        columns = [list(column) for column in zip(*map(self.declaration.check_key, keys), strict=True)]
-        names = [c.name for c in self.declaration.fields]
-        width = len(self.declaration.keys)
+        by_text = {self.declaration.key_text(self.declaration.check_key(key)): key for key in keys}
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for row in self.writer.select(columns):
-            loaded = [
-                value if value is None or c.kind.from_db is None else c.kind.from_db(value)
-                for c, value in zip((*self.declaration.keys, *self.declaration.fields), row[:-1], strict=True)
-            ]
-            found[tuple(loaded[:width])] = {**dict(zip(names, loaded[width:], strict=True)), "versions": row[-1]}
+        for text, row in self.writer.find(by_text).rows.items():
+            key = by_text[text]
+            loaded = {c.name: c.loaded(value) for c, value in zip(self.declaration.fields, row[:-1], strict=True)}
+            found[key if isinstance(key, tuple) else (key,)] = {**loaded, "versions": row[-1]}
         return found
 
     def execute(self, text: str, *parameters: Any) -> None:

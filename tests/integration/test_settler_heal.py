@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 import redis
@@ -12,6 +12,7 @@ from writebehind.embedded.isolation import Isolation
 from writebehind.flusher import settle
 from writebehind.flusher.batch import Span
 from writebehind.flusher.measures import Measures
+from writebehind.flusher.rows import Found
 from writebehind.flusher.settle import Committed, Settler
 from writebehind.shared import bookkeeping, naming
 from writebehind.shared.declaration import declaration_of
@@ -37,8 +38,8 @@ def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
     def owned(places: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
         return set() if claimed else set(places)
 
-    def select(_keys: list[list[Any]]) -> list[tuple[Any, ...]]:
-        return [(1, 5, [OLD])]
+    def find(_texts: Collection[str]) -> Found:
+        return Found({"1": (5, [OLD])}, {})
 
     if late:
         monkeypatch.setattr(settle, "HEAL_S", -1.0)
@@ -49,7 +50,7 @@ def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
     # Two hits of this generation are pending; 5 of another one, which the entry knows nothing of, are in the row.
     cache.hset(entry, mapping={"hits": "2", "#": f"{NEW} {NEW}c1 +{short}2"})
     settings = CacheSettings.model_validate({"url": corner.cache_url, "prefix": corner.cache_prefix})
-    settler = Settler(DECLARATION, settings, select, owned, {"hits": 1}, Measures())
+    settler = Settler(DECLARATION, settings, find, owned, {"hits": 1}, Measures())
 
     settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [OLD], [1], [OLD], [[5]])))
     assert bookkeeping.of(cache.hgetall(entry)).tainted  # type: ignore[arg-type]  # the synchronous client

@@ -174,15 +174,15 @@ def test_a_connection_that_is_cut_has_no_code_and_is_transient(writebehind_isola
 
 def test_a_plan_that_became_stale_is_transient_and_a_new_connection_plans_anew(plain: Table) -> None:
     for _ in range(10):  # psycopg prepares what it has seen a few times
-        plain.writer.select([[1]])
+        plain.writer.find(["1"])
     plain.execute("ALTER TABLE plain ALTER hits TYPE int")
 
     with pytest.raises(psycopg.Error) as caught:
-        plain.writer.select([[1]])
+        plain.writer.find(["1"])
 
     assert verdicts(plain, caught.value) == ("0A000", *NOTICED)
     plain.writer.disconnect()
-    plain.writer.select([[1]])
+    plain.writer.find(["1"])
 
 
 def test_a_prepared_statement_that_is_gone_is_transient(plain: Table) -> None:

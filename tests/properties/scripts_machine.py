@@ -33,8 +33,8 @@ from writebehind.shared.scripts import (
     Applied,
     Call,
     EntityScripts,
+    Healthy,
     NeedsBase,
-    Patch,
     doubt,
     read_entries,
     read_flags,
@@ -61,6 +61,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         self.client.flushdb()
         self.row: Row | None = Row("old", 100, 50, 1) if exists else None
         self.log: list[Record] = []
+        self.deleted = 0  # the version of the last delete that was flushed
         self.newest = 1
         self.foreign = False  # the entry was tainted by records of another generation, and not healed since
         self.leased: tuple[str, Row | None] | None = None
@@ -132,13 +133,17 @@ class ScriptsMachine(RuleBasedStateMachine):
 
     # Steps of the flusher
 
+    def commit(self, count: int) -> list[Record]:
+        flushed, self.log = self.log[:count], self.log[count:]
+        self.row = after(self.row, flushed)
+        self.deleted = max((record.version for record in flushed if not record.patch), default=self.deleted)
+        return flushed
+
     @precondition(lambda self: self.log)
     @rule(data=st.data(), settled=st.booleans())
     def flush_and_put_in_doubt(self, data: st.DataObject, settled: bool) -> None:
         """Nobody knows whether a settlement was carried out."""
-        count = data.draw(st.integers(1, len(self.log)))
-        flushed, self.log = self.log[:count], self.log[count:]
-        self.row = after(self.row, flushed)
+        flushed = self.commit(data.draw(st.integers(1, len(self.log))))
         if settled:
             self.settle(flushed)
         else:
@@ -148,17 +153,15 @@ class ScriptsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.log)
     @rule(data=st.data(), heal=st.booleans())
     def flush(self, data: st.DataObject, heal: bool) -> None:
-        count = data.draw(st.integers(1, len(self.log)))
-        flushed, self.log = self.log[:count], self.log[count:]
-        self.row = after(self.row, flushed)
+        flushed = self.commit(data.draw(st.integers(1, len(self.log))))
         if self.settle(flushed) and heal:
             self.run(self.scripts.heal([self.key], [self.healthy(self.row)], until_us=1 << 52))
-            self.foreign = " d" in self.entry().get("#", "")  # one that was deleted since it was clean is left as it is
+            self.foreign = " d" in self.entry().get("#", "")  # one with a pending delete is left as it is
 
-    def healthy(self, row: Row | None) -> tuple[bool, Patch, list[tuple[int, int]]]:
+    def healthy(self, row: Row | None) -> Healthy:
         if row is None:
-            return False, [], []
-        return True, fill_patch(self.declaration, row.selected())[2], [(NAME, row.version)]
+            return Healthy(False, [], [], self.deleted)
+        return Healthy(True, fill_patch(self.declaration, row.selected())[2], [(NAME, row.version)], self.deleted)
 
     def settle(self, flushed: list[Record]) -> bool:
         generations = sorted({record.generation for record in flushed})

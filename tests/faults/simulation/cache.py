@@ -50,6 +50,15 @@ def pick(current: str | None, candidate: str, merge: str, order: str) -> str:
     return candidate if right < left else current  # type: ignore[operator]  # as above
 
 
+def take_candidate(entry: dict[str, str], field: Sequence[str], value: str) -> None:
+    """Combine a row's maximum or minimum with what is there; what is the row's has no mark."""
+    name, merge, order = field[:3]
+    picked = pick(entry.get(name), value, merge, order) if value != NULL else entry.get(name, value)
+    if picked != entry.get(name):
+        entry[name] = picked
+        entry.pop("~" + name, None)
+
+
 def mark_of(field: Sequence[str]) -> str:
     return ("+" if field[1] == "sum" else "~") + field[0]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .cache import NULL, Cache, add, mark_of, pick
+from .cache import NULL, Cache, add, mark_of, take_candidate
 
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -209,13 +209,14 @@ def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
     fields, keep, rows = _unpack(args[0]), args[1] == "1", _unpack(args[2])
     if cache.now > int(args[3]):
         return 0
-    for key, (exists, flat, flat_versions) in zip(keys, rows, strict=True):
+    for key, (exists, flat, flat_versions, deleted) in zip(keys, rows, strict=True):
         entry = cache.entry(key)
-        if "#x" not in entry or "#p" not in entry or "#d" in entry or "#h" in entry:
+        if int(entry.get("#d") or 0) > deleted or "#x" not in entry or "#p" not in entry or "#h" in entry:
             continue
+        entry.pop("#d", None)
         values, versions = _pairs(flat), _pairs(flat_versions)
         for index, field in enumerate(fields, 1):
-            _heal_field(entry, field, values.get(index), versions.get(index) or 0)
+            _heal_field(entry, field, values.get(index), versions.get(index) or 0, deleted)
         entry["#c"] = "1" if exists else "0"
         if not keep and entry["#x"] == "1":
             del entry["#x"]
@@ -226,16 +227,20 @@ def _pairs(flat: Sequence[Any]) -> dict[int, Any]:
     return {flat[at]: flat[at + 1] for at in range(0, len(flat), 2)}
 
 
-def _heal_field(entry: dict[str, str], field: Sequence[str], value: str | None, row_version: int) -> None:
-    name, merge, order = field[:3]
+def _heal_field(entry: dict[str, str], field: Sequence[str], value: str | None, row_version: int, deleted: int) -> None:
+    name, merge = field[:2]
     if merge == "sum":
         pending = entry.get("+" + name)
-        if value is not None or pending is not None:
+        if value is not None or int(pending or "0"):  # nothing pending makes no row
             entry[name] = add("0" if value in (None, NULL) else str(value), pending or "0")
+        else:
+            entry.pop(name, None)
     elif merge != "last":
-        if value is not None and value != NULL:
-            entry[name] = pick(entry.get(name), value, merge, order)
-    elif int(entry.get("~" + name, 0)) <= row_version:
+        if deleted and int(entry.get("~" + name, 0)) <= deleted:
+            entry.pop(name, None)  # of a row that is gone
+        if value is not None:
+            take_candidate(entry, field, value)
+    elif int(entry.get("~" + name, 0)) <= max(row_version, deleted):
         if value is not None:
             entry[name] = value
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .cache import NULL, Cache, Fields, add, leased, mark_of, pick
+from .cache import NULL, Cache, Fields, add, leased, mark_of, pick, take_candidate
 
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -132,8 +132,8 @@ def fill(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:
 
 
 def _fill_field(entry: dict[str, str], field: Sequence[str], given: str) -> None:
-    name, merge, order = field[:3]
+    name, merge = field[:2]
     if name not in entry:
         entry[name] = given
-    elif given != NULL and merge in ("max", "min"):
-        entry[name] = pick(entry[name], given, merge, order)
+    elif merge in ("max", "min"):
+        take_candidate(entry, field, given)

@@ -142,7 +142,7 @@ class App:
                 key_indexes=prepared.table.indexes_on_key(declaration),
             )
             owned = partial(writer.owned, topic)
-            settler = Settler(declaration, settings.cache, writer.select, owned, prepared.slots, self._measures)
+            settler = Settler(declaration, settings.cache, writer.find, owned, prepared.slots, self._measures)
             return Lane(
                 topic, writer, settler, self._letterbox, limits, backoff, self._measures, on_outcome=self._on_outcome
             )

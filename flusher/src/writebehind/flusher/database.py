@@ -20,7 +20,7 @@ from . import watchdog
 from .batch import Batch, Settled, Span
 from .isolation import write_all_but_refused
 from .packed import Packed, PackedDumper, pack
-from .rows import Rows
+from .rows import Found, Rows
 from .triage import NotCommitted, Verdict, triage
 from .tries import Tries
 from .who import process
@@ -142,7 +142,7 @@ class Writer:
         else:
             connection.execute("BEGIN")
             self._advance_progress(connection, batch, settled)
-            folded = fold(self.declaration, batch.rows, self._rows.tombstones(connection, batch.rows))
+            folded = fold(self.declaration, batch.rows, self._rows.tombstones_of(connection, batch.rows))
             self._rows.apply(connection, folded)
             if batch.letters:
                 self._record_letters(connection, batch)
@@ -172,7 +172,7 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch, settled)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        tombstones = self._rows.tombstones(connection, batch.rows) if self.declaration.write_behind.deletes else {}
+        tombstones = self._rows.tombstones_of(connection, batch.rows) if self.declaration.write_behind.deletes else {}
         connection.execute("SAVEPOINT attempt", prepare=False)
 
         def blame(error: BaseException) -> None:
@@ -229,11 +229,11 @@ class Writer:
         with watchdog.guard(connection, self._stall_timeout_s):
             connection.execute(self._settled, [*pack(("int8", "int8", "int8"), columns), topic])
 
-    def select(self, keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """Rows by key columns, as `Statements.select` gives them, outside any batch."""
+    def find(self, texts: Collection[str]) -> Found:
+        """What there is of these keys, by key text, outside any batch."""
         connection = self._connected()
         with watchdog.guard(connection, self._stall_timeout_s):
-            return self._rows.select(connection, keys)
+            return self._rows.find(connection, texts)
 
     def disconnect(self) -> None:
         """Close the connection, which also rolls back what it had begun. The next write opens a new one."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -15,6 +15,17 @@ from writebehind.shared.statement import Statements
 from .packed import Packed, pack
 
 Command = tuple[bytes, Sequence[Packed]]  # a statement and its parameters
+
+
+class Found(NamedTuple):
+    """What the database has of some keys, by key text.
+
+    `rows`: the fields, then the row's versions, as `Statements.select` gives them; `deleted`: the versions of the last
+    deletes.
+    """
+
+    rows: Mapping[str, Sequence[Any]]
+    deleted: Mapping[str, int]
 
 
 class Rows:
@@ -30,10 +41,13 @@ class Rows:
             return []
         return pack(self._statements.merge_types, self._statements.merge_params(folded))
 
-    def tombstones(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> dict[str, int]:
+    def tombstones_of(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> dict[str, int]:
         """The version of the last delete of those records' keys that have one, by key text."""
         width = len(self._declaration.keys)
-        texts = {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows}
+        return self.tombstones(connection, {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows})
+
+    def tombstones(self, connection: psycopg.Connection[Any], texts: Collection[str]) -> dict[str, int]:
+        """The version of the last delete of those keys that have one, by key text."""
         return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
 
     def apply(
@@ -66,7 +80,12 @@ class Rows:
         """What asks how many rows of the table this transaction has written, those that were rolled back among them."""
         return self._statements.written, ()
 
-    def select(self, connection: psycopg.Connection[Any], keys: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """Rows by key columns, as `Statements.select` gives them."""
-        params = pack(self._statements.key_types, keys)
-        return connection.execute(self._statements.select, params, binary=True).fetchall()
+    def find(self, connection: psycopg.Connection[Any], texts: Collection[str]) -> Found:
+        """What there is of these keys."""
+        width = len(self._declaration.keys)
+        keys = zip(*map(self._declaration.parse_key, texts), strict=True)
+        params = pack(self._statements.key_types, list(keys))
+        rows = connection.execute(self._statements.select, params, binary=True).fetchall()
+        found = {self._declaration.key_text(row[:width]): row[width:] for row in rows}
+        deletes = self._declaration.write_behind.deletes
+        return Found(found, self.tombstones(connection, texts) if deletes else {})

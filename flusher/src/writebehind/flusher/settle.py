@@ -23,13 +23,14 @@ from writebehind.shared import naming, scripts
 from writebehind.shared.declaration import Declaration
 from writebehind.shared.fold import Settlement
 from writebehind.shared.record import VERSION, Row
-from writebehind.shared.scripts import EntityScripts, read_indexes, to_cache
+from writebehind.shared.scripts import EntityScripts, Healthy, read_indexes, to_cache
 from writebehind.shared.settings import CacheSettings
 
 from .batch import Settled, Span
 from .cache import KEYS_PER_CALL, connect, evaluate, evaluate_each
 from .doubts import ALL, Doubts, newest
 from .measures import Measures
+from .rows import Found
 
 log = logging.getLogger("writebehind.flusher")
 
@@ -82,7 +83,7 @@ class Settler:
         self,
         declaration: Declaration,
         settings: CacheSettings,
-        select: Callable[[list[list[Any]]], list[tuple[Any, ...]]],
+        find: Callable[[Collection[str]], Found],
         owned: Callable[[Collection[Term]], set[Term]],
         slots: Mapping[str, int],
         measures: Measures,
@@ -91,7 +92,7 @@ class Settler:
         self._scripts = EntityScripts(declaration)
         self._prefix = settings.prefix
         self._client = connect(settings, f"writebehind-flusher-{declaration.name}")
-        self._select = select
+        self._find = find
         self._owned = owned
         self._slots = slots
         self._measures = measures
@@ -227,25 +228,21 @@ class Settler:
 
     def _heal(self, tainted: Mapping[str, tuple[Term, ...]]) -> None:
         seconds, micros = self._client.time()
-        keys = [self._declaration.parse_key(text) for text in tainted]
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        width = len(self._declaration.keys)
-        rows = {self._declaration.key_text(row[:width]): row[width:] for row in self._select(columns)}
+        rows, deleted = self._find(tainted)
         ours = self._owned({term for terms in tainted.values() for term in terms})  # asked after the rows were read
         texts = [text for text, terms in tainted.items() if ours.issuperset(terms)]
         if texts:
-            healthy = [self._healthy(rows.get(text)) for text in texts]
+            healthy = [self._healthy(rows.get(text), deleted.get(text, 0)) for text in texts]
             until_us = seconds * 1_000_000 + micros + int(HEAL_S * 1e6)
             evaluate(self._client, self._scripts.heal(self._entries(texts), healthy, until_us=until_us))
 
-    def _healthy(self, row: Sequence[Any] | None) -> tuple[bool, list[tuple[int, str]], list[tuple[int, int]]]:
-        """What `heal` needs of a row: whether it exists, its fields, and the versions of those that have one."""
+    def _healthy(self, row: Sequence[Any] | None, deleted: int) -> Healthy:
         if row is None:
-            return False, [], []
+            return Healthy(False, [], [], deleted)
         fields = [(c.position, to_cache(c.loaded(row[c.position]), c.kind.to_cache)) for c in self._declaration.fields]
         known = dict(enumerate(row[-1] or (), 1))
         versions = [(c.position, known.get(self._slots[c.name]) or 0) for c in self._declaration.versioned]
-        return True, fields, versions
+        return Healthy(True, fields, versions, deleted)
 
     def _entries(self, texts: Sequence[str]) -> list[str]:
         return naming.cache_keys(self._prefix, self._declaration.name, texts)

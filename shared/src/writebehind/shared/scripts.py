@@ -98,6 +98,17 @@ Patch = Sequence[tuple[int, str]]  # position of a field and its value in cache 
 FlatPatch = Sequence[int | str] | msgspec.Raw
 
 
+class Healthy(NamedTuple):
+    """What healing an entry needs of its row: whether it exists, its fields in cache form, the versions it holds of its
+    Last fields by position, and the version of the key's last delete, 0 when there was none.
+    """
+
+    exists: bool
+    fields: Patch
+    versions: Sequence[tuple[int, int]]
+    deleted: int
+
+
 class EntityScripts:
     """The calls of one declaration."""
 
@@ -165,17 +176,12 @@ class EntityScripts:
         keep_parts = "0" if self._declaration.write_behind.on_missing == "skip" else "1"
         return Call(SETTLE, keys, (self._fields, self._ttl_ms, blob, keep_parts))
 
-    def heal(
-        self, keys: Sequence[str], rows: Sequence[tuple[bool, Patch, Sequence[tuple[int, int]]]], *, until_us: int
-    ) -> Call:
-        """Set tainted entries right from rows: (exists, fields in cache form, versions of fields by position).
-
-        until_us: when the rows are too old for that, by the cache's clock in microseconds.
-        """
+    def heal(self, keys: Sequence[str], rows: Sequence[Healthy], *, until_us: int) -> Call:
+        """Set tainted entries right. until_us: when the rows are too old for it (microseconds, the cache's clock)."""
         keep = "1" if self._declaration.write_behind.deletes else "0"
         blob = [
-            [exists, flat(row), [part for position, version in versions for part in (position + 1, version)]]
-            for exists, row, versions in rows
+            [exists, flat(row), [part for position, version in versions for part in (position + 1, version)], deleted]
+            for exists, row, versions, deleted in rows
         ]
         return Call(HEAL, keys, (self._fields, keep, _encode(blob), until_us))
 

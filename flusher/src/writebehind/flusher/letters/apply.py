@@ -123,7 +123,7 @@ class Applier:
     def _buried(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> dict[str, int]:
         if not self._declaration.write_behind.deletes:
             return {}
-        return self._rows.tombstones(connection, [letter.row for letter in letters])
+        return self._rows.tombstones_of(connection, [letter.row for letter in letters])
 
     def _judge(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> Results:
         width = len(self._declaration.keys)

@@ -122,3 +122,28 @@ def test_several_workers_or_connections_are_exact(
         w.wait_flushed()
         w.check()
         flusher.stop()
+
+
+def test_a_partition_that_somebody_else_claimed_is_claimed_again_without_a_record(
+    writebehind_isolated: Isolation, tmp_path: Path
+) -> None:
+    """Somebody who had not heard that the partition is ours, committed something, and died before he settled it."""
+    with world(writebehind_isolated, tmp_path, Counter, partitions=1) as w:
+        w.put(Counter, 1, hits=1)
+        w.flusher()
+        w.wait_flushed()
+        w.wait(lambda: _standing(w)[1:] == (1, 1), "the flusher to say that the cache knows")
+        epoch = _standing(w)[0]
+
+        w.execute(
+            f'UPDATE "{w.corner.bookkeeping_schema}".progress '
+            "SET owner_epoch = owner_epoch + 1, owner = 'somebody', settled_offset = 0"
+        )
+
+        w.wait(lambda: _standing(w) == (epoch + 2, 1, 1), "the partition to be claimed, and the cache told")
+        w.check()
+
+
+def _standing(w: World) -> tuple[int, int, int]:
+    [row] = w.query("SELECT owner_epoch, next_offset, settled_offset FROM {}.progress")
+    return row

@@ -59,3 +59,29 @@ def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
     assert cache.hget(entry, "hits") == hits
     cache.close()
     settler._client.close()  # the thread that would is not started
+
+
+def test_an_entry_that_cannot_be_healed_is_in_doubt_of_what_the_database_has(
+    writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its newest write is in the database, and one that came to the log after it is pending: nothing would end a doubt
+    that waits for something newer."""
+
+    def find(_texts: Collection[str]) -> Found:
+        raise TimeoutError
+
+    corner = writebehind_isolated
+    cache = redis.Redis.from_url(corner.cache_url, decode_responses=True)
+    entry = naming.cache_key(corner.cache_prefix, "tally", "1")
+    [short] = bookkeeping.short_names(["hits"])
+    cache.hset(entry, mapping={"hits": "2", "#": f"{NEW} {NEW}C2 +{short}2"})
+    settings = CacheSettings.model_validate({"url": corner.cache_url, "prefix": corner.cache_prefix})
+    settler = Settler(DECLARATION, settings, find, set, {"hits": 1}, Measures())
+    settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [NEW], [1], [NEW], [[1]])))
+
+    settler.heal()
+    settler._step(None)
+
+    assert not cache.exists(entry)  # reads show the row
+    cache.close()
+    settler._client.close()  # the thread that would is not started

@@ -63,6 +63,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         self.log: list[Record] = []
         self.deleted = 0  # the version of the last delete that was flushed
         self.newest = 1
+        self.healed_at = 0  # the newest version when the entry was healed last
         self.foreign = False  # the entry was tainted by records of another generation, and not healed since
         self.leased: tuple[str, Row | None] | None = None
         self.tokens = itertools.count()
@@ -106,6 +107,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         record = data.draw(st.sampled_from([record for record in self.log if record.applied]))
         assert record.applied is not None
         self.log.remove(record)
+        self.foreign |= record.version <= self.healed_at  # what was before it may be older than what healing brought
         self.run(self.scripts.undo([self.key], [(record.applied, in_cache_form(record.patch))]))
 
     @rule()
@@ -149,6 +151,8 @@ class ScriptsMachine(RuleBasedStateMachine):
         else:
             self.foreign |= not all(record.held for record in flushed)
         self.run(doubt([self.key], [flushed[-1].version]))
+        if not self.entry():
+            self.let_go()
 
     @precondition(lambda self: self.log)
     @rule(data=st.data(), heal=st.booleans())
@@ -156,6 +160,7 @@ class ScriptsMachine(RuleBasedStateMachine):
         flushed = self.commit(data.draw(st.integers(1, len(self.log))))
         if self.settle(flushed) and heal:
             self.run(self.scripts.heal([self.key], [self.healthy(self.row)], until_us=1 << 52))
+            self.healed_at = self.newest
             self.foreign = " d" in self.entry().get("#", "")  # one with a pending delete is left as it is
 
     def healthy(self, row: Row | None) -> Healthy:

@@ -202,7 +202,14 @@ def release(cache: Cache, key: str, fields: Any) -> bool:
 
 
 def holds_nothing_newer(entry: dict[str, str], version: int) -> bool:
-    return int(entry.get("#v", 0)) <= version
+    return int(entry.get("#v", 0)) <= version or as_of_marks(entry, version)
+
+
+def as_of_marks(entry: dict[str, str], version: int) -> bool:
+    """The newest write may have been undone; deltas have no marks."""
+    if entry.get("#x") != "2" or "#h" in entry or any(name[0] == "+" for name in entry):
+        return False
+    return all(int(value) <= version for name, value in entry.items() if name[0] == "~" or name == "#d")
 
 
 def heal(cache: Cache, keys: Sequence[str], args: Sequence[Any]) -> Any:

@@ -83,8 +83,10 @@ class Claims:
         if not places:
             return []
         try:
-            logs = self._logs(consumer, places)
+            # In this order: the owner before us may still commit what came to the log since we looked at its end,
+            # which would then seem to have lost its tail.
             known = self._progress(places)
+            logs = self._logs(consumer, places)
             refused = {
                 place: found for place in places if place in known and (found := gap(place, known[place], logs[place]))
             }

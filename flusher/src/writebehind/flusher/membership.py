@@ -293,7 +293,8 @@ class Membership:
             log.info("group offsets not told (%s)", error.args[0].name())
 
     def _claim_moved(self, standing: Mapping[Place, Progress]) -> None:
-        """Claim again what `writebehind progress set` moved, also where nothing is flushed.
+        """Claim again what `writebehind progress set` moved, also where nothing is flushed, and what a flusher claimed
+        that had not heard yet that it is ours: it may have committed what it never settled.
 
         A stopped partition is claimed for no other reason. A log that lost its tail grows beyond the stored offset in
         time, and would then look as if nothing had ever been lost.
@@ -301,11 +302,16 @@ class Membership:
         for place, progress in standing.items():
             owned = self.owned.get(place)
             before = owned.epoch if owned is not None else self._stopped_epochs.get(place, progress.epoch)
-            if progress.by_hand and progress.epoch > before:
+            if progress.epoch <= before:
+                continue
+            if progress.by_hand:
                 log.info("%s[%s]: %s, to offset %d", *place, progress.owner, progress.next_offset)
                 self.stopped.pop(place, None)
                 self._stopped_epochs.pop(place, None)
                 self._unclaimed[place] = self._now
+                self._claim_again([place])
+            elif owned is not None:
+                log.warning("%s[%s]: claimed by %s; claimed again if it is still ours", *place, progress.owner)
                 self._claim_again([place])
 
     def _raise_failure(self) -> None:

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from redis.exceptions import RedisError
@@ -76,6 +76,13 @@ class Committed:
         return newest(records)
 
 
+class Tainted(NamedTuple):
+    """An entry to be healed: the partitions that it may be of, and the newest version of it that the database has."""
+
+    terms: tuple[Term, ...]
+    version: int
+
+
 class Settler:
     """Settles one lane's commits, in order, in a thread of its own."""
 
@@ -98,7 +105,7 @@ class Settler:
         self._measures = measures
         self._queue: queue.Queue[Committed | None] = queue.Queue(QUEUED_MAX)
         self._thread = threading.Thread(target=self._run, name=f"settle {declaration.name}", daemon=True)
-        self._tainted: dict[str, tuple[Term, ...]] = {}  # with the partitions that they may be of
+        self._tainted: dict[str, Tainted] = {}
         self._failed: deque[Mapping[str, int]] = deque()  # on their way into the doubts
         self._doubts = Doubts()
         self._failing = False
@@ -159,7 +166,7 @@ class Settler:
                 self._heal({text: tainted[text] for text in texts[at : at + KEYS_PER_CALL]})
         except (RedisError, OSError, psycopg.Error) as error:
             if not isinstance(error, psycopg.Error):
-                self._failed.append(dict.fromkeys(texts, 0))
+                self._failed.append({text: tainted[text].version for text in texts})
             log.info(
                 "%s: entries not healed (%s); their next flush tries again",
                 self._declaration.name,
@@ -217,7 +224,12 @@ class Settler:
         parts = [_slice(settlement, start, start + KEYS_PER_CALL) for start in starts]
         calls = (self._scripts.settle(self._entries(part.keys), part) for part in parts)
         for part, reply in zip(parts, evaluate_each(self._client, calls), strict=True):
-            self._tainted |= dict.fromkeys((part.keys[at] for at in read_indexes(reply)), terms)
+            for at in read_indexes(reply):
+                self._taint(part.keys[at], part.versions[at], terms)
+
+    def _taint(self, text: str, version: int, terms: tuple[Term, ...]) -> None:
+        before = self._tainted.get(text)
+        self._tainted[text] = Tainted(terms, version if before is None else max(version, before.version))
 
     def _take_back(self, refused: Refused) -> None:
         self._doubts.add(dict.fromkeys(refused.unreadable, ALL))  # nobody knows what they wrote: they are deleted
@@ -226,11 +238,11 @@ class Settler:
             rows = refused.rows[at : at + KEYS_PER_CALL]
             evaluate(self._client, self._scripts.refuse(self._entries(refused.keys[at : at + KEYS_PER_CALL]), rows))
 
-    def _heal(self, tainted: Mapping[str, tuple[Term, ...]]) -> None:
+    def _heal(self, tainted: Mapping[str, Tainted]) -> None:
         seconds, micros = self._client.time()
         rows, deleted = self._find(tainted)
-        ours = self._owned({term for terms in tainted.values() for term in terms})  # asked after the rows were read
-        texts = [text for text, terms in tainted.items() if ours.issuperset(terms)]
+        ours = self._owned({term for each in tainted.values() for term in each.terms})  # asked after the rows were read
+        texts = [text for text, each in tainted.items() if ours.issuperset(each.terms)]
         if texts:
             healthy = [self._healthy(rows.get(text), deleted.get(text, 0)) for text in texts]
             until_us = seconds * 1_000_000 + micros + int(HEAL_S * 1e6)

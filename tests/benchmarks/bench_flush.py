@@ -3,7 +3,8 @@
 Each ratio compares, in one run on the same servers, the flusher as its own process with the raw limit: the same guarded
 statement from ready arrays by one psycopg connection at its best batch size, or a bare `consume()` for the hot keys.
 The cache holds a pending entry for each key, which the flusher settles on the same processors; for the `alone` ratios
-it holds nothing, and the flusher's own part is seen.
+it holds nothing. The raw limit pays neither for the broker nor for the cache; the `to_bare` ratios compare with what
+does, and does nothing else (`bare.py`): no flusher on this machine can be faster.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import redis
 
@@ -21,6 +23,7 @@ from writebehind.shared.registry import load as load_entities
 from writebehind.shared.settings import load_settings
 
 from . import raw
+from .bare import pipeline
 from .flusher_process import Run, flush, reset_progress
 from .load import Load, create_topic, loads, prefill_cache, prefill_kafka
 from .world import speaker
@@ -47,6 +50,31 @@ def main() -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """What was measured by turns: limits by the rows of a batch, and runs of the flusher."""
+
+    limits: list[dict[int, float]] = field(default_factory=list)
+    bare: list[dict[int, float]] = field(default_factory=list)
+    alone: list[Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """The median one."""
+        return sorted(self.runs, key=lambda run: run.records_per_s)[len(self.runs) // 2]
+
+
+def ratio(runs: Sequence[Run], limits: Sequence[Mapping[int, float]]) -> float:
+    """Median ratio of the flusher to the limit.
+
+    The limit is that of the batch size with the best median: the best run of all sizes would be the luckiest one.
+    """
+    best = max(limits[0], key=lambda size: statistics.median(rates[size] for rates in limits))
+    found = statistics.median(run.records_per_s / rates[best] for run, rates in zip(runs, limits, strict=True))
+    return round(found, 2)
+
+
 class Bench:
     def __init__(self, stack: Stack, records: int, rounds: int, say: Callable[[str], None]) -> None:
         self._env = stack.env()
@@ -60,28 +88,30 @@ class Bench:
     def run(self, connections: list[int]) -> dict[str, object]:
         self._prepare()
         insert, update, hot = (self._loads[name] for name in ("insert", "update", "hot"))
-        insert_ratio, insert_run, insert_alone = self._against(insert, lambda: self._guarded(insert), alone=True)
-        update_ratio, update_run, update_alone = self._against(update, lambda: self._guarded(update), alone=True)
-        bare_ratio, _, _ = self._against(
+        inserted = self._rounds_of(insert, lambda: self._guarded(insert), settling=True)
+        updated = self._rounds_of(update, lambda: self._guarded(update), settling=True)
+        row_level = self._rounds_of(
             update, lambda: {rows: raw.bare_row_level(update, self._url, batch_rows=rows) for rows in BATCHES}
         )
-        hot_ratio, hot_run, _ = self._against(hot, lambda: {0: raw.consume(hot, self._kafka)})
+        hot_ones = self._rounds_of(hot, lambda: {0: raw.consume(hot, self._kafka)})
         parallel = {count: self._parallel(update, count) for count in connections}
         best = max(parallel, key=lambda count: parallel[count][1])
         return {
-            "insert_ratio": round(insert_ratio, 2),
-            "update_ratio": round(update_ratio, 2),
-            "insert_alone_ratio": round(insert_alone, 2),
-            "update_alone_ratio": round(update_alone, 2),
-            "bare_row_update_ratio": round(bare_ratio, 2),
+            "insert_ratio": ratio(inserted.runs, inserted.limits),
+            "update_ratio": ratio(updated.runs, updated.limits),
+            "insert_alone_ratio": ratio(inserted.alone, inserted.limits),
+            "update_alone_ratio": ratio(updated.alone, updated.limits),
+            "insert_ratio_to_bare": ratio(inserted.runs, inserted.bare),
+            "update_ratio_to_bare": ratio(updated.runs, updated.bare),
+            "bare_row_update_ratio": ratio(row_level.runs, row_level.limits),
             "parallel_update_ratio": round(parallel[best][0], 2),
             "parallel_best_connections": best,
-            "insert_rows_per_s": round(insert_run.records_per_s),
-            "update_rows_per_s": round(update_run.records_per_s),
-            "hot_messages_per_s": round(hot_run.records_per_s),
-            "hot_ratio_to_consume": round(hot_ratio, 2),
-            "flusher_cpu_us_per_row": round(update_run.cpu_us_per_record, 2),
-            "rss_mib": round(max(run.rss_mib for run in (insert_run, update_run, hot_run))),
+            "insert_rows_per_s": round(inserted.run.records_per_s),
+            "update_rows_per_s": round(updated.run.records_per_s),
+            "hot_messages_per_s": round(hot_ones.run.records_per_s),
+            "hot_ratio_to_consume": ratio(hot_ones.runs, hot_ones.limits),
+            "flusher_cpu_us_per_row": round(updated.run.cpu_us_per_record, 2),
+            "rss_mib": round(max(found.run.rss_mib for found in (inserted, updated, hot_ones))),
         }
 
     def _prepare(self) -> None:
@@ -109,34 +139,29 @@ class Bench:
         reset_progress(load, self._url)
         return flush(load, self._env, self._url, connections=connections)
 
-    def _against(
-        self, load: Load, limit: Callable[[], dict[int, float]], *, alone: bool = False
-    ) -> tuple[float, Run, float]:
-        """Median ratio of the flusher to the limit over the rounds, the median run, and the ratio without entries.
-
-        The limit is that of the batch size with the best median: the best run of all sizes would be the luckiest one.
-        """
-        limits: list[dict[int, float]] = []
-        runs: list[Run] = []
-        alone_runs: list[Run] = []
+    def _rounds_of(self, load: Load, limit: Callable[[], dict[int, float]], *, settling: bool = False) -> Rounds:
+        """Limit and flusher by turns. settling: also without entries to settle, and the bare pipeline with them."""
+        found = Rounds()
         for _ in range(self._rounds):
-            limits.append(limit())
-            if alone:
+            found.limits.append(limit())
+            said = f"{load.name}: limit {_rates(found.limits[-1])}"
+            if settling:
                 self._entries([])
-                alone_runs.append(self._flush(load))
+                found.alone.append(self._flush(load))
+                found.bare.append(self._bare(load))
+                said += f"; with nothing in the cache {found.alone[-1]}; bare pipeline {_rates(found.bare[-1])}"
             self._entries([load])
-            runs.append(self._flush(load))
-            self._say(
-                f"{load.name}: limit {', '.join(f'{rate:,.0f}' for rate in limits[-1].values())}/s, "
-                f"flusher {runs[-1]}" + (f"; with nothing in the cache {alone_runs[-1]}" if alone else "")
-            )
-        best = max(limits[0], key=lambda size: statistics.median(rates[size] for rates in limits))
+            found.runs.append(self._flush(load))
+            self._say(f"{said}; flusher {found.runs[-1]}")
+        return found
 
-        def ratio(runs: list[Run]) -> float:
-            return statistics.median(run.records_per_s / rates[best] for run, rates in zip(runs, limits, strict=True))
-
-        median_run = sorted(runs, key=lambda run: run.records_per_s)[len(runs) // 2]
-        return ratio(runs), median_run, ratio(alone_runs) if alone else 0.0
+    def _bare(self, load: Load) -> dict[int, float]:
+        rates: dict[int, float] = {}
+        for rows in BATCHES:
+            raw.prepare_table(load, self._url)
+            self._entries([load])
+            rates[rows] = pipeline(load, self._kafka, self._url, self._cache, batch_rows=rows)
+        return rates
 
     def _entries(self, of: list[Load]) -> None:
         """Let the cache hold the pending entries of these loads and nothing else."""
@@ -154,6 +179,10 @@ class Bench:
             f"ratio {run.records_per_s / bound:.2f}"
         )
         return run.records_per_s / bound, run.records_per_s
+
+
+def _rates(rates: Mapping[int, float]) -> str:
+    return ", ".join(f"{rate:,.0f}" for rate in rates.values()) + "/s"
 
 
 def overrides(env: dict[str, str]) -> dict[str, object]:

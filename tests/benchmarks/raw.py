@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, TopicPartition
 
 from writebehind.flusher.database import connect
 from writebehind.flusher.packed import pack
@@ -119,6 +119,16 @@ def _timed(records: int, ready: Sequence[Sequence[Folded]], url: str, statement:
 
 def consume(load: Load, bootstrap_servers: str) -> float:
     """Messages/s of a bare `consume()` loop over the load's topic, from the first message on."""
+    counts = consumed(load, bootstrap_servers)
+    first = next(counts)
+    began = time.perf_counter()
+    rest = sum(counts)
+    assert first + rest >= len(load.keys)
+    return rest / (time.perf_counter() - began)
+
+
+def consumed(load: Load, bootstrap_servers: str) -> Iterator[int]:
+    """How many messages each bare `consume()` gives, until all of the load's are here."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -129,17 +139,11 @@ def consume(load: Load, bootstrap_servers: str) -> float:
             "fetch.queue.backoff.ms": 10,
         }
     )
-    from confluent_kafka import TopicPartition
-
     consumer.assign([TopicPartition(load.topic, number, 0) for number in range(PARTITIONS)])
-    seen, first, began = 0, 0, 0.0
-    last: list[Message] = []
+    seen = 0
     while seen < len(load.keys):
-        last = consumer.consume(5_000, 1.0)
-        if last and not began:
-            began, seen = time.perf_counter(), 0
-            first = len(last)
-        seen += len(last)
-    rate = (seen - first) / (time.perf_counter() - began)
+        messages = consumer.consume(5_000, 1.0)
+        seen += len(messages)
+        if messages:
+            yield len(messages)
     consumer.close()
-    return rate

@@ -221,7 +221,7 @@ class Settler:
 
     def _settle(self, settlement: Settlement, terms: tuple[Term, ...]) -> None:
         starts = range(0, len(settlement.keys), KEYS_PER_CALL)
-        parts = [_slice(settlement, start, start + KEYS_PER_CALL) for start in starts]
+        parts = [settlement.part(start, start + KEYS_PER_CALL) for start in starts]
         calls = (self._scripts.settle(self._entries(part.keys), part) for part in parts)
         for part, reply in zip(parts, evaluate_each(self._client, calls), strict=True):
             for at in read_indexes(reply):
@@ -269,13 +269,3 @@ class Settler:
             self._declaration.name,
             reason,
         )
-
-
-def _slice(settlement: Settlement, start: int, end: int) -> Settlement:
-    return Settlement(
-        settlement.keys[start:end],
-        settlement.generations[start:end],
-        settlement.counts[start:end],
-        settlement.versions[start:end],
-        [column[start:end] for column in settlement.sums],
-    )

@@ -38,6 +38,16 @@ class Settlement:
     versions: list[int]
     sums: list[list[Any]]
 
+    def part(self, start: int, end: int) -> Settlement:
+        """These entries of it."""
+        return Settlement(
+            self.keys[start:end],
+            self.generations[start:end],
+            self.counts[start:end],
+            self.versions[start:end],
+            [column[start:end] for column in self.sums],
+        )
+
 
 @dataclass(slots=True)
 class Folded:

@@ -14,7 +14,7 @@ import psycopg
 
 from writebehind.flusher.audit.partition import partition_of
 
-from .flusher_process import DEADLINE_S, Run, cpu_s, peak_rss_mib
+from .flusher_process import DEADLINE_S, LOOK_S, Run, cpu_s, peak_rss_mib
 from .load import FIRST_VERSION, PARTITIONS, Load
 
 MARKS = 250  # of each partition
@@ -60,7 +60,7 @@ class Visible:
                 while not done():
                     if time.monotonic() > deadline:
                         raise RuntimeError("the writer stopped or hung before it was done")
-                    time.sleep(0.002)
+                    time.sleep(LOOK_S)
 
             wait(ready)
             began, cpu_before, first = time.perf_counter(), cpu_s(pid), 0

@@ -1,4 +1,4 @@
-"""The least that a flusher must do, by three threads that do nothing else: the bound that this machine sets."""
+"""The least that a flusher must do, by three threads that do nothing else: about the most that this machine allows."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Each ratio compares, in one run on the same servers, the flusher as its own proc
 statement from ready arrays by one psycopg connection at its best batch size, or a bare `consume()` for the hot keys.
 The cache holds a pending entry for each key, which the flusher settles on the same processors; for the `alone` ratios
 it holds nothing. The raw limit pays neither for the broker nor for the cache; the `to_bare` ratios compare with what
-does, and does nothing else (`bare.py`): no flusher on this machine can be faster.
+does, and does nothing else (`bare.py`): about the most that this machine's processors allow.
 """
 
 from __future__ import annotations

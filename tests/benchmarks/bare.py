@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
 from writebehind.flusher.cache import KEYS_PER_CALL, evaluate_each
 from writebehind.flusher.database import connect
-from writebehind.flusher.packed import pack
 from writebehind.shared import naming
-from writebehind.shared.fold import Settlement, fold
+from writebehind.shared.fold import Settlement
 from writebehind.shared.scripts import Call, EntityScripts
 
 from .load import Load
-from .raw import consumed, statements_of
+from .raw import batches_of, commit, consumed, merging
 
 AHEAD = 2  # batches that are consumed and not written, and that are written and not settled
 PATIENCE_S = 60.0  # for another thread, which may have failed
@@ -30,9 +29,9 @@ def pipeline(load: Load, bootstrap_servers: str, url: str, cache: str, *, batch_
     calls that settle the entries, which are ready too. Nothing is decoded, folded, fenced or checked.
     """
     rows = load.rows()
-    batches = [fold(load.declaration, rows[at : at + batch_rows]) for at in range(0, len(rows), batch_rows)]
-    calls = [list(_settling(load, batch.settlement)) for batch in batches]
-    statements = statements_of(load)
+    batches = batches_of(load, rows, batch_rows)
+    calls = [_settling(load, batch.settlement) for batch in batches]
+    merge = merging(load)
     read: queue.Queue[None] = queue.Queue(AHEAD)
     committed: queue.Queue[Sequence[Call]] = queue.Queue(AHEAD)
 
@@ -52,10 +51,7 @@ def pipeline(load: Load, bootstrap_servers: str, url: str, cache: str, *, batch_
         with connect(url, name="bench bare", statement_timeout_s=60, lock_timeout_s=60) as connection:
             for batch, settling in zip(batches, calls, strict=True):
                 read.get(timeout=PATIENCE_S)
-                connection.execute("BEGIN")
-                params = pack(statements.merge_types, statements.merge_params(batch))
-                connection.execute(statements.merge, params, prepare=True, binary=True)
-                connection.execute("COMMIT")
+                commit(connection, merge, batch)
                 ended = time.perf_counter()
                 committed.put(settling, timeout=PATIENCE_S)
         return ended
@@ -72,8 +68,9 @@ def pipeline(load: Load, bootstrap_servers: str, url: str, cache: str, *, batch_
     return len(rows) / (ended.result() - began.result())
 
 
-def _settling(load: Load, settlement: Settlement) -> Iterator[Call]:
+def _settling(load: Load, settlement: Settlement) -> list[Call]:
     scripts = EntityScripts(load.declaration)
-    for at in range(0, len(settlement.keys), KEYS_PER_CALL):
-        part = settlement.part(at, at + KEYS_PER_CALL)
-        yield scripts.settle(naming.cache_keys("wb", load.declaration.name, part.keys), part)
+    return [
+        scripts.settle(naming.cache_keys("wb", load.declaration.name, part.keys), part)
+        for part in settlement.parts(KEYS_PER_CALL)
+    ]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from writebehind.flusher.database import connect
-from writebehind.flusher.packed import pack
+from writebehind.flusher.packed import Packed, pack
 from writebehind.shared.fold import Folded, fold
+from writebehind.shared.record import Row
 from writebehind.shared.statement import Statements
 
 from .entities import DDL, FILL
 from .load import PARTITIONS, Load
+
+Writing = Callable[[Folded], tuple[bytes, Sequence[Packed]]]  # the statement that writes a batch, and its parameters
 
 BARE_DDL = """
 DROP TABLE IF EXISTS bench_bare;
@@ -46,21 +49,9 @@ def prepare_table(load: Load, url: str) -> None:
 
 def guarded(load: Load, url: str, *, batch_rows: int, connections: int = 1) -> float:
     """Records/s of the flusher's own statement from ready arrays: nothing but Postgres and the driver."""
-    statements = statements_of(load)
     rows = load.rows()
-    shards = [rows[n::connections] for n in range(connections)] if connections > 1 else [rows]
-    if connections > 1:  # disjoint keys, as partitions have
-        shards = [[row for row in rows if row[4] % connections == n] for n in range(connections)]
-    ready = [
-        [fold(load.declaration, shard[at : at + batch_rows]) for at in range(0, len(shard), batch_rows)]
-        for shard in shards
-    ]
-    return _timed(
-        len(rows),
-        ready,
-        url,
-        lambda folded: (statements.merge, pack(statements.merge_types, statements.merge_params(folded))),
-    )
+    shards = [[row for row in rows if row[4] % connections == n] for n in range(connections)]  # disjoint, as partitions
+    return _timed(len(rows), [batches_of(load, shard, batch_rows) for shard in shards], url, merging(load))
 
 
 def bare_row_level(load: Load, url: str, *, batch_rows: int) -> float:
@@ -70,18 +61,22 @@ def bare_row_level(load: Load, url: str, *, batch_rows: int) -> float:
             connection.execute(statement.encode())
         connection.execute("CHECKPOINT")
     rows = load.rows()
-    ready = [fold(load.declaration, rows[at : at + batch_rows]) for at in range(0, len(rows), batch_rows)]
     types = ("int8", "text", "int8", "timestamptz", "int8")
     return _timed(
         len(rows),
-        [ready],
+        [batches_of(load, rows, batch_rows)],
         url,
-        lambda folded: (BARE_UPSERT, pack(types, [*folded.keys, *folded.values, folded.versions[0]])),
+        lambda folded: (BARE_UPSERT.encode(), pack(types, [*folded.keys, *folded.values, folded.versions[0]])),
     )
 
 
-def statements_of(load: Load) -> Statements:
-    return Statements(
+def batches_of(load: Load, rows: Sequence[Row], batch_rows: int) -> list[Folded]:
+    return [fold(load.declaration, rows[at : at + batch_rows]) for at in range(0, len(rows), batch_rows)]
+
+
+def merging(load: Load) -> Writing:
+    """The flusher's own statement."""
+    statements = Statements(
         load.declaration,
         schema="public",
         column_types={},
@@ -89,19 +84,25 @@ def statements_of(load: Load) -> Statements:
         slots={c.name: slot for slot, c in enumerate(load.declaration.versioned, 1)},
         bookkeeping="writebehind",
     )
+    return lambda folded: (statements.merge, pack(statements.merge_types, statements.merge_params(folded)))
 
 
-def _timed(records: int, ready: Sequence[Sequence[Folded]], url: str, statement: Any) -> float:
+def commit(connection: psycopg.Connection[Any], writing: Writing, folded: Folded) -> None:
+    """Write a batch in a transaction of its own."""
+    connection.execute("BEGIN")
+    text, params = writing(folded)
+    connection.execute(text, params, prepare=True, binary=True)
+    connection.execute("COMMIT")
+
+
+def _timed(records: int, ready: Sequence[Sequence[Folded]], url: str, writing: Writing) -> float:
     errors: list[BaseException] = []
 
     def write(batches: Sequence[Folded]) -> None:
         try:
             with connect(url, name="bench raw", statement_timeout_s=60, lock_timeout_s=60) as connection:
                 for folded in batches:
-                    connection.execute("BEGIN")
-                    text, params = statement(folded)
-                    connection.execute(text, params, prepare=True, binary=True)
-                    connection.execute("COMMIT")
+                    commit(connection, writing, folded)
         except BaseException as error:  # noqa: BLE001  # raised by the caller
             errors.append(error)
 

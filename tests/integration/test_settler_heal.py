@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import pytest
@@ -13,7 +14,7 @@ from writebehind.flusher import settle
 from writebehind.flusher.batch import Span
 from writebehind.flusher.measures import Measures
 from writebehind.flusher.rows import Found
-from writebehind.flusher.settle import Committed, Settler
+from writebehind.flusher.settle import Committed, Settler, Term
 from writebehind.shared import bookkeeping, naming
 from writebehind.shared.declaration import declaration_of
 from writebehind.shared.entity import Entity, Key, Sum, WriteBehind
@@ -31,11 +32,29 @@ OLD, NEW = 1_700_000_000_000_001, 1_700_000_000_000_009
 EPOCH = 3
 
 
+@contextmanager
+def settler_of(
+    corner: Isolation,
+    header: str,
+    find: Callable[[Collection[str]], Found],
+    owned: Callable[[Collection[Term]], set[Term]] = set,
+) -> Iterator[tuple[Settler, redis.Redis, str]]:
+    """A settler, not started, with the cache and the entry of key 1, which holds two hits that are pending."""
+    entry = naming.cache_key(corner.cache_prefix, "tally", "1")
+    [short] = bookkeeping.short_names(["hits"])
+    settings = CacheSettings.model_validate({"url": corner.cache_url, "prefix": corner.cache_prefix})
+    settler = Settler(DECLARATION, settings, find, owned, {"hits": 1}, Measures())
+    with redis.Redis.from_url(corner.cache_url, decode_responses=True) as cache:
+        cache.hset(entry, mapping={"hits": "2", "#": f"{header} +{short}2"})
+        yield settler, cache, entry
+    settler._client.close()  # the thread that would is not started
+
+
 @pytest.mark.parametrize(("claimed", "late", "hits"), [(False, False, "7"), (True, False, "2"), (False, True, "2")])
 def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
     writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch, claimed: bool, late: bool, hits: str
 ) -> None:
-    def owned(places: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    def owned(places: Collection[Term]) -> set[Term]:
         return set() if claimed else set(places)
 
     def find(_texts: Collection[str]) -> Found:
@@ -43,45 +62,26 @@ def test_an_entry_is_healed_by_the_owner_of_its_partition_only(
 
     if late:
         monkeypatch.setattr(settle, "HEAL_S", -1.0)
-    corner = writebehind_isolated
-    cache = redis.Redis.from_url(corner.cache_url, decode_responses=True)
-    entry = naming.cache_key(corner.cache_prefix, "tally", "1")
-    [short] = bookkeeping.short_names(["hits"])
     # Two hits of this generation are pending; 5 of another one, which the entry knows nothing of, are in the row.
-    cache.hset(entry, mapping={"hits": "2", "#": f"{NEW} {NEW}c1 +{short}2"})
-    settings = CacheSettings.model_validate({"url": corner.cache_url, "prefix": corner.cache_prefix})
-    settler = Settler(DECLARATION, settings, find, owned, {"hits": 1}, Measures())
+    with settler_of(writebehind_isolated, f"{NEW} {NEW}c1", find, owned) as (settler, cache, entry):
+        settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [OLD], [1], [OLD], [[5]])))
+        assert bookkeeping.of(cache.hgetall(entry)).tainted  # type: ignore[arg-type]  # the synchronous client
+        settler.heal()
 
-    settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [OLD], [1], [OLD], [[5]])))
-    assert bookkeeping.of(cache.hgetall(entry)).tainted  # type: ignore[arg-type]  # the synchronous client
-    settler.heal()
-
-    assert cache.hget(entry, "hits") == hits
-    cache.close()
-    settler._client.close()  # the thread that would is not started
+        assert cache.hget(entry, "hits") == hits
 
 
-def test_an_entry_that_cannot_be_healed_is_in_doubt_of_what_the_database_has(
-    writebehind_isolated: Isolation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_that_cannot_be_healed_is_in_doubt_of_what_the_database_has(writebehind_isolated: Isolation) -> None:
     """Its newest write is in the database, and one that came to the log after it is pending: nothing would end a doubt
     that waits for something newer."""
 
     def find(_texts: Collection[str]) -> Found:
         raise TimeoutError
 
-    corner = writebehind_isolated
-    cache = redis.Redis.from_url(corner.cache_url, decode_responses=True)
-    entry = naming.cache_key(corner.cache_prefix, "tally", "1")
-    [short] = bookkeeping.short_names(["hits"])
-    cache.hset(entry, mapping={"hits": "2", "#": f"{NEW} {NEW}C2 +{short}2"})
-    settings = CacheSettings.model_validate({"url": corner.cache_url, "prefix": corner.cache_prefix})
-    settler = Settler(DECLARATION, settings, find, set, {"hits": 1}, Measures())
-    settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [NEW], [1], [NEW], [[1]])))
+    with settler_of(writebehind_isolated, f"{NEW} {NEW}C2", find) as (settler, cache, entry):
+        settler._step(Committed([Span(0, EPOCH, 0, 1)], Settlement(["1"], [NEW], [1], [NEW], [[1]])))
 
-    settler.heal()
-    settler._step(None)
+        settler.heal()
+        settler._step(None)
 
-    assert not cache.exists(entry)  # reads show the row
-    cache.close()
-    settler._client.close()  # the thread that would is not started
+        assert not cache.exists(entry)  # reads show the row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,40 +19,44 @@ EXAMPLES = int(os.environ.get("SCRIPT_EXAMPLES", "120"))
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("machine", [ScriptsMachine, DeletingMachine])
+@pytest.mark.parametrize("kind", [ScriptsMachine, DeletingMachine])
 def test_the_scripts_keep_what_they_promise_whatever_happens(
-    writebehind_isolated: Isolation, machine: type[ScriptsMachine]
+    writebehind_isolated: Isolation, kind: type[ScriptsMachine]
 ) -> None:
-    give(machine, writebehind_isolated)
+    give(kind, writebehind_isolated)
     run_state_machine_as_test(
-        machine,
+        kind,
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )
-    machine.client.flushdb()
-    machine.client.close()
+    kind.client.flushdb()
+    kind.client.close()
 
 
-def test_sums_that_are_undone_around_a_pending_delete_show_no_row(writebehind_isolated: Isolation) -> None:
-    """Histories that are found once in some thousands."""
+@pytest.fixture
+def machine(writebehind_isolated: Isolation) -> Iterator[DeletingMachine]:
+    """One that is told its steps; `start` begins anew."""
     give(DeletingMachine, writebehind_isolated)
+    yield DeletingMachine()
+    DeletingMachine.client.close()
+
+
+def test_sums_that_are_undone_around_a_pending_delete_show_no_row(machine: DeletingMachine) -> None:
+    """Histories that are found once in some thousands."""
     for order in ([1, 1], [2, 1]):  # the write and the delete after it; the other way round
-        machine = DeletingMachine()
         machine.start(exists=False)
         machine.delete()
         machine.write({NAME: "n0", SCORE: 5})
         machine.delete()
         for at in order:
             undo(machine, at)
-    machine = DeletingMachine()
     machine.start(exists=False)
     machine.delete()
     machine.write({SCORE: 1})
     machine.delete()
     machine.write({NAME: "n0", SCORE: 0})
     undo(machine, 3)
-    machine.client.close()
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -59,15 +64,13 @@ def test_sums_that_are_undone_around_a_pending_delete_show_no_row(writebehind_is
 @pytest.mark.parametrize("after", [{SCORE: 1}, {BEST: 3}])
 @pytest.mark.parametrize("flushed", [1, 2])
 def test_what_a_delete_took_is_not_in_an_entry_that_is_healed(
-    writebehind_isolated: Isolation,
+    machine: DeletingMachine,
     exists: bool,
     patches: list[dict[int, Any]],
     after: dict[int, Any],
     flushed: int,
 ) -> None:
     """A delete that the entry does not know of, between writes that it does; no row behind it, or a new one."""
-    give(DeletingMachine, writebehind_isolated)
-    machine = DeletingMachine()
     machine.start(exists=exists)
     machine.lease()
     machine.fill_late()
@@ -84,14 +87,9 @@ def test_what_a_delete_took_is_not_in_an_entry_that_is_healed(
     else:
         assert found.best in (None, after.get(BEST))
         assert found.score == after.get(SCORE, 0) * flushed
-    machine.client.close()
 
 
-def test_a_row_that_was_loaded_while_its_delete_was_pending_leaves_no_candidate(
-    writebehind_isolated: Isolation,
-) -> None:
-    give(DeletingMachine, writebehind_isolated)
-    machine = DeletingMachine()
+def test_a_row_that_was_loaded_while_its_delete_was_pending_leaves_no_candidate(machine: DeletingMachine) -> None:
     machine.start(exists=True)
     machine.delete_without_cache()
     machine.write({BEST: 3})
@@ -101,12 +99,9 @@ def test_a_row_that_was_loaded_while_its_delete_was_pending_leaves_no_candidate(
     machine.flush(Draws(1), heal=True)
     found = machine.look()
     assert found is None or found.best in (None, 3)
-    machine.client.close()
 
 
-def test_an_entry_that_was_deleted_is_healed_once_the_delete_is_flushed(writebehind_isolated: Isolation) -> None:
-    give(DeletingMachine, writebehind_isolated)
-    machine = DeletingMachine()
+def test_an_entry_that_was_deleted_is_healed_once_the_delete_is_flushed(machine: DeletingMachine) -> None:
     machine.start(exists=True)
     machine.delete()
     machine.write_without_cache({NAME: "n1"})
@@ -115,7 +110,6 @@ def test_an_entry_that_was_deleted_is_healed_once_the_delete_is_flushed(writebeh
     machine.flush(Draws(3), heal=True)  # the last write is pending
     found = machine.look()
     assert (found.name, found.score) == ("n1", 3)
-    machine.client.close()
 
 
 def give(machine: type[ScriptsMachine], isolated: Isolation) -> None:

@@ -172,7 +172,7 @@ class Writer:
         connection.execute("BEGIN")
         self._advance_progress(connection, batch, settled)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")  # one that is deferred would not say which row it was
-        tombstones = self._rows.tombstones_of(connection, batch.rows) if self.declaration.write_behind.deletes else {}
+        tombstones = self._rows.tombstones_of(connection, batch.rows)
         connection.execute("SAVEPOINT attempt", prepare=False)
 
         def blame(error: BaseException) -> None:

@@ -47,7 +47,9 @@ class Rows:
         return self.tombstones(connection, {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows})
 
     def tombstones(self, connection: psycopg.Connection[Any], texts: Collection[str]) -> dict[str, int]:
-        """The version of the last delete of those keys that have one, by key text."""
+        """The version of the last delete of those keys that have one, by key text. {} where nothing can be deleted."""
+        if not self._declaration.write_behind.deletes:
+            return {}
         return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
 
     def apply(
@@ -87,5 +89,4 @@ class Rows:
         params = pack(self._statements.key_types, list(keys))
         rows = connection.execute(self._statements.select, params, binary=True).fetchall()
         found = {self._declaration.key_text(row[:width]): row[width:] for row in rows}
-        deletes = self._declaration.write_behind.deletes
-        return Found(found, self.tombstones(connection, texts) if deletes else {})
+        return Found(found, self.tombstones(connection, texts))

@@ -220,8 +220,7 @@ class Settler:
             self._doubts.told(part)
 
     def _settle(self, settlement: Settlement, terms: tuple[Term, ...]) -> None:
-        starts = range(0, len(settlement.keys), KEYS_PER_CALL)
-        parts = [settlement.part(start, start + KEYS_PER_CALL) for start in starts]
+        parts = settlement.parts(KEYS_PER_CALL)
         calls = (self._scripts.settle(self._entries(part.keys), part) for part in parts)
         for part, reply in zip(parts, evaluate_each(self._client, calls), strict=True):
             for at in read_indexes(reply):

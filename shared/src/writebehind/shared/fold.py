@@ -38,15 +38,19 @@ class Settlement:
     versions: list[int]
     sums: list[list[Any]]
 
-    def part(self, start: int, end: int) -> Settlement:
-        """These entries of it."""
-        return Settlement(
-            self.keys[start:end],
-            self.generations[start:end],
-            self.counts[start:end],
-            self.versions[start:end],
-            [column[start:end] for column in self.sums],
-        )
+    def parts(self, size: int) -> list[Settlement]:
+        """The same in pieces of so many entries."""
+        pieces = [slice(start, start + size) for start in range(0, len(self.keys), size)]
+        return [
+            Settlement(
+                self.keys[piece],
+                self.generations[piece],
+                self.counts[piece],
+                self.versions[piece],
+                [column[piece] for column in self.sums],
+            )
+            for piece in pieces
+        ]
 
 
 @dataclass(slots=True)

@@ -121,8 +121,6 @@ class Applier:
         self._rows.apply(connection, fold(self._declaration, rows, self._buried(connection, letters)))
 
     def _buried(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> dict[str, int]:
-        if not self._declaration.write_behind.deletes:
-            return {}
         return self._rows.tombstones_of(connection, [letter.row for letter in letters])
 
     def _judge(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> Results:

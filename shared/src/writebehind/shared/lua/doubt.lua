@@ -4,10 +4,10 @@
 -- ARGV[1]  msgpack: per key, the version of the newest record that is in the database
 -- ARGV[2]  how long an entry stays in doubt at most, in milliseconds
 --
--- One that holds nothing newer is deleted: reads show the row. Else what is pending goes on being served, and counting begins anew: the entry gets a
--- new generation, with one pending write that stands for all that were pending (release.lua takes it off again, once the newest
--- of them is flushed). So a settlement of before that is carried out late, or never, does no harm. The sums of deltas begin anew
--- as well: they may be of what is in the row already. The bookkeeping is changed as a text.
+-- One that holds nothing newer is deleted: reads show the row. Else what is pending goes on being served, and counting begins
+-- anew: the entry gets a new generation, with one pending write that stands for all that were pending (release.lua takes it off
+-- again, once the newest of them is flushed). So a settlement of before that is carried out late, or never, does no harm. The sums
+-- of deltas begin anew as well: they may be of what is in the row already. The bookkeeping is changed as a text.
 --
 -- It expires because its newest write may have failed, or have died with its writer: then nothing releases it.
 -- Returns 1.

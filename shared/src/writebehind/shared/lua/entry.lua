@@ -105,3 +105,12 @@ local function is_leased(lease, now, lease_us)
   local time = lease and string.match(lease, ':(%x+)$')
   return time and now - tonumber(time, 16) * 1000 < lease_us
 end
+
+-- Combine a row's maximum or minimum with the candidate that is there. One that is the row's has no mark.
+local function take_candidate(key, entry, field, value)
+  local current = call('HGET', key, field[1])
+  local picked = value ~= '\0' and pick(current, value, field[2], field[3]) or current or value
+  if picked == current then return end
+  call('HSET', key, field[1], picked)
+  entry.marks[field[6]] = nil
+end

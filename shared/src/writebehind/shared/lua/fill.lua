@@ -13,13 +13,8 @@ local function complete(key, entry, row)
   for n = 1, #row[3], 2 do
     local field, value = fields[row[3][n]], row[3][n + 1]
     local name = field[1]
-    if call('HSETNX', key, name, value) == 0 and value ~= '\0' and (field[2] == 'max' or field[2] == 'min') then
-      local current = call('HGET', key, name)
-      local picked = pick(current, value, field[2], field[3])
-      if picked ~= current then
-        call('HSET', key, name, picked)
-        entry.marks[field[6]] = nil  -- it is the row's now
-      end
+    if call('HSETNX', key, name, value) == 0 and (field[2] == 'max' or field[2] == 'min') then
+      take_candidate(key, entry, field, value)
     end
   end
   if tonumber(entry.version) < row[2] then entry.version = text(row[2]) end

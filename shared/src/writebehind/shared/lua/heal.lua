@@ -38,11 +38,11 @@ local function heal(key, entry, row)
       local there = value or held and find(held, '[1-9]')  -- nothing pending makes no row
       put(key, name, there and add(base, held or '0'))
     elseif merge ~= 'last' then
-      -- One that no write after the key's last delete has put there is of a row that is gone.
-      local current = (deleted == 0 or mark and tonumber(mark) > deleted) and call('HGET', key, name)
-      local picked = (value and value ~= '\0') and pick(current, value, merge, field[3]) or current or value
-      if picked ~= current then entry.marks[id] = nil end  -- it is the row's now
-      put(key, name, picked)
+      if deleted > 0 and tonumber(mark or 0) <= deleted then  -- of a row that is gone
+        call('HDEL', key, name)
+        entry.marks[id] = nil
+      end
+      if value then take_candidate(key, entry, field, value) end
     elseif not mark or tonumber(mark) <= math.max(versions[index] or 0, deleted) then
       -- A mark stays until the whole entry is clean; one that the row has caught up with is no reason to keep the value.
       put(key, name, value)

@@ -52,7 +52,7 @@ def main() -> int:
         request: Request = nullcontext
         if args.telemetry:
             os.environ.update(exporting(opened.enter_context(collector())))
-            sdk = Sdk(SAMPLED)
+            sdk = Sdk(SAMPLED, ours=True)
             request = sdk.request
             opened.callback(sdk.shut_down)
         producer, flusher = run(servers, args.messages, args.rate, request, say)

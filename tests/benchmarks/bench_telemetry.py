@@ -6,7 +6,8 @@ with it in turn, on the same servers. The producer is measured within one proces
 `update_ratio` and `update_many_ratio` compare it with a service that has its SDK and the spans of its requests, of
 which the producer knows nothing; the `service` ones with a service that has no telemetry either, so that they hold
 what its own spans cost. Each ratio is throughput with / without, the median of runs that stand side by side; the `cpu`
-ones are CPU time without / with, which a busy machine disturbs less.
+ones are CPU time without / with, which a busy machine disturbs less. Beside each, on standard error, are the bounds
+within which nine of ten medians lie when runs are drawn from those measured.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from writebehind.embedded import Stack
 from writebehind.flusher.migrate import migrate
@@ -45,17 +46,18 @@ def main() -> int:
     args = arguments(
         __doc__,
         records=(int, 300_000, "records per flush"),
-        flushes=(int, 7, "flushes of each mode; medians are reported"),
-        writes=(int, 40_000, "writes per measurement of update; of update_many it is twice as many"),
-        rounds=(int, 15, "measurements of the producer in each mode; medians are reported"),
+        flushes=(int, 15, "flushes of each mode; medians are reported"),
+        writes=(int, 5_000, "writes per measurement of update; of update_many it is four times as many"),
+        rounds=(int, 250, "measurements of update in each mode, of update_many half as many; medians are reported"),
         sampled=(float, 0.01, "share of the requests that is sampled"),
     )
     if args.quick:
-        args.records, args.flushes, args.writes, args.rounds = 30_000, 1, 5_000, 1
+        args.records, args.flushes, args.rounds = 30_000, 1, 2
+    say = speaker(args)
     with Stack(kafka_jit="full") as stack, collector() as endpoint:
-        bench = Bench(stack, endpoint, args.records, args.sampled, speaker(args))
+        bench = Bench(stack, endpoint, args.records, args.sampled, say)
         flush = bench.flushes(args.flushes)
-        many = bench.produce("update_many", 2 * args.writes, args.rounds)
+        many = bench.produce("update_many", 4 * args.writes, args.rounds // 2)
         single = bench.produce("update", args.writes, args.rounds)
     found = {
         "flush": ratios(flush, "off"),
@@ -64,18 +66,38 @@ def main() -> int:
         "service_update_many": ratios(many, "off"),
         "service_update": ratios(single, "off"),
     }
-    ours = min(found["update_many"][0], found["update"][0])
-    result = {"flush_ratio": found["flush"][0], "produce_ratio": ours}
-    result |= {f"{name}_ratio": ratio for name, (ratio, _) in found.items()}
-    result |= {f"{name}_cpu_ratio": ratio for name, (_, ratio) in found.items()}
+    for name, (ratio, _) in found.items():
+        say(f"{name}: {ratio}")
+    ours = min(found[name][0].median for name in ("update_many", "update"))
+    result = {"flush_ratio": found["flush"][0].median, "produce_ratio": ours}
+    result |= {f"{name}_ratio": ratio.median for name, (ratio, _) in found.items()}
+    result |= {f"{name}_cpu_ratio": cpu.median for name, (_, cpu) in found.items()}
     print(json.dumps({name: round(ratio, 3) for name, ratio in result.items()}))
     return 0
 
 
-def ratios(found: Found, base: Mode) -> Cost:
-    """Medians of throughput with / in the base, and of CPU time in the base / with."""
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A median, and where nine of ten of those lie that are drawn again from what it is of."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    @classmethod
+    def of(cls, found: Sequence[float]) -> Ratio:
+        chance = random.Random(20130101)
+        drawn = sorted(statistics.median(chance.choices(found, k=len(found))) for _ in range(1_000))
+        return cls(statistics.median(found), drawn[50], drawn[949])
+
+
+def ratios(found: Found, base: Mode) -> tuple[Ratio, Ratio]:
+    """Of throughput with / in the base, and of CPU time in the base / with."""
     both = list(zip(found[base], found["on"], strict=True))
-    return statistics.median(on[0] / off[0] for off, on in both), statistics.median(off[1] / on[1] for off, on in both)
+    return Ratio.of([off[0] / on[0] for off, on in both]), Ratio.of([off[1] / on[1] for off, on in both])
 
 
 class Bench:
@@ -110,8 +132,9 @@ class Bench:
         raw.prepare_table(load, self._url)
         reset_progress(load, self._url)
         run = flush(load, {**self._env, **(self._on if mode == "on" else OFF)}, self._url)
-        self._tell("flush", mode, run.records_per_s, run.cpu_us_per_record / 1e6)
-        return run.records_per_s, run.cpu_us_per_record / 1e6
+        cost = 1 / run.records_per_s, run.cpu_us_per_record / 1e6
+        self._tell("flush", mode, cost)
+        return cost
 
     def produce(self, call: str, writes: int, rounds: int) -> Found:
         """A service in a process of its own, each mode once in a round."""
@@ -121,11 +144,12 @@ class Bench:
         done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True, timeout=10 * DEADLINE_S)
         found: Found = json.loads(done.stdout)
         for mode, costs in found.items():
-            self._tell(call, mode, *(statistics.median(each) for each in zip(*costs, strict=True)))
+            took_s, cpu_s = (statistics.median(each) for each in zip(*costs, strict=True))
+            self._tell(call, mode, (took_s, cpu_s))
         return found
 
-    def _tell(self, what: str, mode: Mode, per_s: float, cpu_s: float) -> None:
-        self._say(f"{what}, telemetry {mode}: {per_s:,.0f}/s, {cpu_s * 1e6:.2f} µs CPU each")
+    def _tell(self, what: str, mode: Mode, cost: Cost) -> None:
+        self._say(f"{what}, telemetry {mode}: {1 / cost[0]:,.0f}/s, {cost[1] * 1e6:.2f} µs CPU each")
 
 
 def traces(sampled: float) -> Iterator[Headers | None]:

@@ -1,10 +1,11 @@
-"""A service that writes as fast as it can: `python -m tests.benchmarks.telemetry_process update 40000 15`.
+"""A service that writes as fast as it can: `python -m tests.benchmarks.telemetry_process update 5000 250`.
 
 It writes within requests, in three modes by turns, all in this process, so that what differs is the mode alone: `off`
 has no telemetry; in `service` each request is a span of an OpenTelemetry SDK, of which the given share is sampled, and
-the producer sees neither the spans nor the SDK's metrics; with `on` it does. What a turn made is exported before it
-ends, which is more often than by a service that exports every few seconds. It prints, for each mode and round, the
-acknowledged writes per second and the CPU seconds of one.
+the producer sees neither the spans nor the SDK's metrics; with `on` it does. A turn is a fraction of a second, because
+the machine's speed changes within seconds by more than telemetry costs. What a mode's turns made is exported as often
+as by a service that does so every few seconds, and that time is told with them. It prints, for each mode and round,
+the seconds and the CPU seconds of one write.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import argparse
 import asyncio
 import json
 import os
+import random
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any, Literal
@@ -31,7 +34,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from writebehind.producer import AsyncClient
+from writebehind.producer import AsyncClient, tracing
 from writebehind.producer._async import client as client_module
 from writebehind.producer.measures import of_process
 
@@ -39,23 +42,26 @@ from .bench_produce import CHUNK, CHUNKS_IN_FLIGHT, TASKS, patch
 from .entities import BenchUpdate
 
 CALLS_PER_REQUEST = 50
-WARM_UP_ROUNDS = 2
+WARM_UP_ROUNDS = 6
+ROUNDS_PER_EXPORT = 25  # of turns of some 0.2 s: every 5 s of a mode's time, as exporters do by default or less often
 Mode = Literal["off", "service", "on"]
 MODES: tuple[Mode, ...] = ("off", "service", "on")
 Request = Callable[[], AbstractContextManager[Any]]
-Cost = tuple[float, float]  # per second, and CPU seconds of one
+Cost = tuple[float, float]  # seconds and CPU seconds of one
 
 
 class Sdk:
-    """The process's SDK, which exports to where the `OTEL_` variables say."""
+    """One that exports to where the `OTEL_` variables say. `ours`: the producer finds it."""
 
-    def __init__(self, sampled: float) -> None:
+    def __init__(self, sampled: float, *, ours: bool) -> None:
         self._spans = TracerProvider(sampler=ParentBased(TraceIdRatioBased(sampled)))
         self._spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())])
-        trace.set_tracer_provider(self._spans)
-        metrics.set_meter_provider(self._meters)
         self._tracer = self._spans.get_tracer("service")
+        self._meters = None
+        if ours:
+            self._meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())])
+            trace.set_tracer_provider(self._spans)
+            metrics.set_meter_provider(self._meters)
         # A process exports for the first time once: that is not what a write costs.
         for _ in range(int(2 / sampled)):
             self._tracer.start_span("warm").end()
@@ -65,15 +71,16 @@ class Sdk:
         """A request of the service's, as a span."""
         return self._tracer.start_as_current_span("request")
 
-    def export(self, *, measures: bool = True) -> None:
+    def export(self) -> None:
         """Export what there is, and wait for it."""
         self._spans.force_flush()
-        if measures:
+        if self._meters is not None:
             self._meters.force_flush()
 
     def shut_down(self) -> None:
         self._spans.shutdown()
-        self._meters.shutdown()
+        if self._meters is not None:
+            self._meters.shutdown()
 
 
 def _no_span(_writes: object) -> None:
@@ -91,15 +98,14 @@ def unseen() -> Iterator[None]:
         yield
 
 
-async def turn(client: AsyncClient, call: str, writes: int, mode: Mode, sdk: Sdk) -> Cost:
-    """Carry the writes out in one mode."""
-    request = nullcontext if mode == "off" else sdk.request
-    with nullcontext() if mode == "on" else unseen():
-        began, cpu_began = time.perf_counter(), time.process_time()
-        await write(client, call, writes, request)
-        if mode != "off":
-            sdk.export(measures=mode == "on")
-        return writes / (time.perf_counter() - began), (time.process_time() - cpu_began) / writes
+class Clock:
+    """Time and CPU time from now on, shared out among so many."""
+
+    def __init__(self) -> None:
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+
+    def of(self, count: int) -> Cost:
+        return (time.perf_counter() - self._began) / count, (time.process_time() - self._cpu_began) / count
 
 
 async def write(client: AsyncClient, call: str, writes: int, request: Request) -> None:
@@ -122,27 +128,44 @@ async def write(client: AsyncClient, call: str, writes: int, request: Request) -
     await asyncio.gather(*[work() for _ in range(CHUNKS_IN_FLIGHT if call == "update_many" else TASKS)])
 
 
-async def by_turns(call: str, writes: int, rounds: int, sdk: Sdk) -> dict[Mode, list[Cost]]:
-    """Each mode once in a round; another one is first in each."""
-    found: dict[Mode, list[Cost]] = {mode: [] for mode in MODES}
+async def by_turns(call: str, writes: int, rounds: int, sampled: float) -> dict[Mode, list[Cost]]:
+    """Each mode once in a round, in random order."""
+    sdks = {"service": Sdk(sampled, ours=False), "on": Sdk(sampled, ours=True)}
+    turns: dict[Mode, list[Cost]] = {mode: [] for mode in MODES}
+    exports: dict[Mode, list[Cost]] = {mode: [] for mode in MODES}
     async with AsyncClient.open() as client:
-        for number in range(WARM_UP_ROUNDS + rounds):
-            first = number % len(MODES)
-            for mode in MODES[first:] + MODES[:first]:
-                cost = await turn(client, call, writes, mode, sdk)
-                if number >= WARM_UP_ROUNDS:
-                    found[mode].append(cost)
-    return found
+        for number in range(-WARM_UP_ROUNDS, rounds):  # of the warm-up is the first export
+            for mode in random.sample(MODES, len(MODES)):
+                sdk = sdks.get(mode)
+                with nullcontext() if mode == "on" else unseen():
+                    clock = Clock()
+                    await write(client, call, writes, nullcontext if sdk is None else sdk.request)
+                    cost = clock.of(writes)
+                if number >= 0:
+                    turns[mode].append(cost)
+                if sdk is not None and number % ROUNDS_PER_EXPORT == ROUNDS_PER_EXPORT - 1:
+                    clock = Clock()
+                    sdk.export()
+                    exports[mode].append(clock.of(ROUNDS_PER_EXPORT * writes))
+    return {mode: [plus(cost, exports[mode][1:]) for cost in turns[mode]] for mode in MODES}
+
+
+def plus(turn: Cost, exports: Sequence[Cost]) -> Cost:
+    """The cost of a write in this turn with its part of an export."""
+    exported, cpu = (statistics.median(each) for each in zip(*exports, strict=True)) if exports else (0.0, 0.0)
+    return turn[0] + exported, turn[1] + cpu
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("call", choices=["update", "update_many"])
-    parser.add_argument("writes", type=int)
+    parser.add_argument("writes", type=int, help="in a turn")
     parser.add_argument("rounds", type=int)
     parser.add_argument("--sampled", type=float, default=0.01, metavar="SHARE")
     args = parser.parse_args()
-    print(json.dumps(asyncio.run(by_turns(args.call, args.writes, args.rounds, Sdk(args.sampled)))), flush=True)
+    # The process's ration of spans is by the second, of which the mode that takes them has a part.
+    with mock.patch.object(tracing, "_RATION", tracing._Ration(tracing.SPANS_PER_S // len(MODES))):
+        print(json.dumps(asyncio.run(by_turns(args.call, args.writes, args.rounds, args.sampled))), flush=True)
     os._exit(0)  # without a last export
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 import time
 from typing import Final
 
@@ -69,4 +68,4 @@ def _audited(world: World, proxy: Proxy, keys: list[int], bug: Bug | None) -> in
     )
     bugged = planted(bug) if bug is not None else contextlib.nullcontext()
     with bugged, audit(settings, Registry([Session]), options) as job:
-        return job.run(threading.Event(), lambda _seen, _total: None, resume=False).run
+        return job.run(lambda _seen, _total: None, resume=False).run

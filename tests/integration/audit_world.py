@@ -121,7 +121,7 @@ def audited(w: World, *names: str, patience: Patience = QUICK, **options: Any) -
     entities = names or tuple(declaration.name for declaration in registry)
     given = Options(entities, keys_per_s=0, patience=patience, **options)
     with audit(settings, registry, given) as job:
-        return job.run(threading.Event(), lambda *_: None, resume=False)
+        return job.run(lambda *_: None, resume=False)
 
 
 def findings(w: World, run: int) -> dict[str, str]:

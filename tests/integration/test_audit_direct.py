@@ -43,7 +43,7 @@ def audited(here: World, *, wait_s: float = 30.0, **options: Any) -> Result:
     given = Options(tuple(d.name for d in registry), keys_per_s=0, patience=Patience(1.0, 2.0, wait_s), **options)
     role = OPERATOR if options.get("apply") else "auditor"
     with audit(here.settings_of(role), registry, given) as job:
-        return job.run(threading.Event(), lambda *_: None, resume=False)
+        return job.run(lambda *_: None, resume=False)
 
 
 def found(here: World, result: Result) -> dict[tuple[str, str], str]:

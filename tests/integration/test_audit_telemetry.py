@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +66,7 @@ def measured(w: World, measures: Measures, **options: Any) -> Result:
     with audit(
         settings_of(env), Registry(w.entities), Options(("counter",), (), 1, 0, False, QUICK, **options), measures
     ) as job:
-        return job.run(threading.Event(), lambda *_: None, resume=False)
+        return job.run(lambda *_: None, resume=False)
 
 
 def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:

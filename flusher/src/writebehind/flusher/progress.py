@@ -6,8 +6,8 @@ row's owner says who moved it, and `claimed_at` when; the flusher that takes it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from writebehind.producer import topic_logs
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
 
-from . import servers
+from . import servers, watchdog
 from .gap import BY_HAND, Log, Progress
 from .move import Move, Standing, plan
 from .topic_ids import topic_id
@@ -95,8 +95,12 @@ class Ledger:
             )
         return who
 
-    def _database(self) -> AbstractContextManager[psycopg.Connection[Any]]:
-        return servers.database(self._settings.database, "writebehind-progress")
+    @contextmanager
+    def _database(self) -> Iterator[psycopg.Connection[Any]]:
+        settings = self._settings.database
+        limit_s = settings.statement_timeout_s + settings.stall_timeout_s  # the server lets none of ours run so long
+        with servers.database(settings, "writebehind-progress") as connection, watchdog.guard(connection, limit_s):
+            yield connection
 
     def _stored(
         self, connection: psycopg.Connection[Any], topic: str, partition: int, lock: sql.SQL | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -15,20 +15,22 @@ from writebehind.shared.settings import CacheSettings
 
 from ..cache import connect
 from .entry import Form, Found, Unreadable
+from .outage import Outage
 
 T = TypeVar("T")
 
 Answer = list[bytes | None] | None
 
-OUTAGE_S = 120.0  # how long a cache may be away before the audit gives up
-AGAIN_S = 0.25  # between two attempts
 _SPECIAL = re.compile(r"([\\*?\[\]])")
 
 
 class CacheReader:
-    """A client that only reads. Waits for a cache that is down or loading, then raises ConfigurationError."""
+    """A client that only reads. Waits for a cache that is down or loading, unless `stop` is set, then raises
+    ConfigurationError.
+    """
 
-    def __init__(self, settings: CacheSettings) -> None:
+    def __init__(self, settings: CacheSettings, stop: threading.Event) -> None:
+        self._stop = stop
         self._prefix = settings.prefix
         self.client = connect(settings, "writebehind-audit")
         self._known = False  # it has answered before: else it is not away, but not there
@@ -130,7 +132,7 @@ class CacheReader:
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do something, again and again while the cache is away."""
-        deadline = time.monotonic() + OUTAGE_S
+        outage = Outage(self._stop)
         while True:
             try:
                 answer = work()
@@ -148,11 +150,8 @@ class CacheReader:
                     raise ConfigurationError(
                         f"the cache cannot be reached ({type(error).__name__}): check WRITEBEHIND_CACHE__URL"
                     ) from None
-                if time.monotonic() > deadline:
-                    raise ConfigurationError(
-                        f"the cache has not answered for {OUTAGE_S:g} s ({type(error).__name__})"
-                    ) from None
-                time.sleep(AGAIN_S)
+                if outage.over():
+                    raise ConfigurationError(f"the cache does not answer any more ({type(error).__name__})") from None
 
 
 def _packed(argument: bytes) -> bytes:

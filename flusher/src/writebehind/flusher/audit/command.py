@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
@@ -82,8 +83,8 @@ def run(
     configure_logging(settings.log)
     with (
         Telemetry.open(os.environ, prometheus=False, service=measures.SERVICE, close_s=measures.CLOSE_S) as telemetry,
-        audit(settings, registry, given, measures.Measures(telemetry.meter)) as job,
         _stopped() as stop,
+        audit(settings, registry, given, measures.Measures(telemetry.meter), stop) as job,
     ):
 
         def once() -> Result:
@@ -97,7 +98,7 @@ def run(
                     bar.advance(seen - shown)
                     shown = seen
 
-                return job.run(stop, told, resume=resume)
+                return job.run(told, resume=resume)
 
         def tell(result: Result) -> None:
             _print(job, result, output)
@@ -130,11 +131,20 @@ def _write_page(path: Path, text: str) -> None:
 
 @contextmanager
 def _stopped() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set."""
+    """An event that SIGTERM and Ctrl-C set; once it is set, they end the process as they would any other."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Any] = {}
+
+    def give_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def told(*_: object) -> None:
+        stop.set()
+        give_back()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        give_back()

@@ -77,13 +77,20 @@ class Result:
 
 
 class Audit:
-    """The servers of an audit, checked; `run` may be called again and again."""
+    """The servers of an audit, checked; `run` may be called again and again until `stop` is set."""
 
     def __init__(
-        self, settings: Settings, registry: Registry, options: Options, measures: Measures, stack: ExitStack
+        self,
+        settings: Settings,
+        registry: Registry,
+        options: Options,
+        measures: Measures,
+        stop: threading.Event,
+        stack: ExitStack,
     ) -> None:
+        self._stop = stop
         self._settings, self._registry, self._options, self._measures = settings, registry, options, measures
-        self._store = Store(settings.database, "writebehind-audit")
+        self._store = Store(settings.database, "writebehind-audit", stop)
         stack.callback(self._store.close)
         # Bad tables, a replica, a missing privilege: all of it comes out here, before anything is compared.
         self._tables = {
@@ -94,10 +101,10 @@ class Audit:
             if options.apply and not table.has_rows():
                 raise _empty(table)
         self.runs = Runs(self._store, settings.database.schema_)
-        self._cache = CacheReader(settings.cache)
+        self._cache = CacheReader(settings.cache, stop)
         stack.callback(self._cache.close)
         direct = [name for name in options.entities if self._tables[name].comparer.is_direct]
-        self._watermark = Watermark(settings, stack.enter_context(Ledger(settings)), direct)
+        self._watermark = Watermark(settings, stack.enter_context(Ledger(settings)), direct, stop=stop)
         stack.callback(self._watermark.close)
         for name in options.entities:
             if not self._watermark.ends(name):
@@ -110,14 +117,16 @@ class Audit:
         for name in options.entities:
             measures.verified(name, self.runs.verified_through(name))
 
-    def run(self, stop: threading.Event, told: Told, *, resume: bool) -> Result:
-        """One run. Stops early, and can be gone on with, when `stop` is set."""
+    def run(self, told: Told, *, resume: bool) -> Result:
+        """One run. Ends early, and can be gone on with, when it is told to stop. Raises ConfigurationError when a
+        server is away for too long, or while it is to stop: what was saved last can be gone on with.
+        """
         with self._measures.run() as results:
-            result = self._run(stop, told, resume=resume)
+            result = self._run(told, resume=resume)
             results.append(result)
         return result
 
-    def _run(self, stop: threading.Event, told: Told, *, resume: bool) -> Result:
+    def _run(self, told: Told, *, resume: bool) -> Result:
         began = time.monotonic()
         kept = self.runs.unfinished(self._options.identity) if resume else None
         kept = kept or self.runs.begin(self._options.identity)
@@ -128,25 +137,32 @@ class Audit:
             if kept.cursor is None or kept.cursor.get("cache") != cache_id:
                 # A scan's cursor means nothing to another process of the cache: begin again, counts too.
                 kept = Kept(kept.id, kept.started_at, None, {})
-            job = self._job(kept, stop)
+            job = self._job(kept)
             self._measures.begin(job.tallies)
             saver = _Saver(self.runs, kept, job, cache_id, told, total, self._measures)
-            job.compare_all(self._pages(job, kept.cursor), saver.seen)
+            with _to_be_resumed():
+                job.compare_all(self._pages(job, kept.cursor), saver.seen)
             self.runs.record(kept.id, job.take_findings())
             self._measures.counted(job.tallies)
-            if stop.is_set() or self._options.keys or self._options.from_database or self._cache.run_id() == cache_id:
+            if (
+                self._stop.is_set()
+                or self._options.keys
+                or self._options.from_database
+                or self._cache.run_id() == cache_id
+            ):
                 break
             restarts += 1
             kept = Kept(kept.id, kept.started_at, None, {})
         for name, tally in job.tallies.items():
             if tally.verdicts[Verdict.ORPHAN] and not self._tables[name].has_rows():
                 raise _empty(self._tables[name])
-        finished = not stop.is_set()
+        finished = not self._stop.is_set()
         if finished:
             entities = {name: self._told(name, tally, kept) for name, tally in job.tallies.items()}
             self.runs.save(kept.id, None, entities, finished=True)
         else:
-            saver.save()
+            with _to_be_resumed():
+                saver.save()
         entities = {
             name: self._told(name, tally, kept, finished=finished, values=True) for name, tally in job.tallies.items()
         }
@@ -155,7 +171,7 @@ class Audit:
             kept.id, kept.started_at, seconds, finished, entities, job.foreign, restarts, frozenset(job.drifted)
         )
 
-    def _job(self, kept: Kept, stop: threading.Event) -> Job:
+    def _job(self, kept: Kept) -> Job:
         job = Job(
             self._options,
             {name: self._registry[name] for name in self._options.entities},
@@ -166,7 +182,7 @@ class Audit:
             self._repairer,
             kept.id,
         )
-        job.stop = stop
+        job.stop = self._stop
         job.tallies.update(kept.tallies)
         return job
 
@@ -229,9 +245,27 @@ class _Saver:
 
 
 @contextmanager
+def _to_be_resumed() -> Iterator[None]:
+    """Say what is kept of a run that a server ends."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error}\n  The run is kept as it was a moment before. To go on with it: writebehind audit --resume"
+        ) from None
+
+
+@contextmanager
 def audit(
-    settings: Settings, registry: Registry, options: Options, measures: Measures | None = None
+    settings: Settings,
+    registry: Registry,
+    options: Options,
+    measures: Measures | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Audit]:
-    """An audit whose servers answer and whose tables are as declared. Raises ConfigurationError."""
+    """An audit whose servers answer and whose tables are as declared. Raises ConfigurationError.
+
+    stop: set by whoever wants it to end early.
+    """
     with ExitStack() as stack:
-        yield Audit(settings, registry, options, measures or Measures(), stack)
+        yield Audit(settings, registry, options, measures or Measures(), stop or threading.Event(), stack)

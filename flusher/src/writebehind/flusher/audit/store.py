@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-import time
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,44 +20,45 @@ from writebehind.shared.errors import ConfigurationError, InvalidWrite
 from writebehind.shared.settings import DatabaseSettings
 from writebehind.shared.statement import Statements
 
-from .. import servers
+from .. import servers, watchdog
 from ..database import connect
 from ..migrate import slots
 from ..packed import pack
 from ..triage import Verdict, triage
 from .diff import Comparer, Row
+from .outage import Outage
 from .same import Beyond
 
 T = TypeVar("T")
 
-OUTAGE_S = 120.0  # how long a database may be away before the audit gives up
-AGAIN_S = 0.25  # between two attempts
 _INFINITY = {2**63 - 1: "infinity", -(2**63): "-infinity"}
 _DAY_ZERO = dt.date(2000, 1, 1)
 
 
 class Store:
-    """One connection. Every method waits for a database that is down, then raises ConfigurationError."""
+    """One connection. Waits for a database that is down, unless `stop` is set, then raises ConfigurationError."""
 
-    def __init__(self, settings: DatabaseSettings, name: str) -> None:
+    def __init__(self, settings: DatabaseSettings, name: str, stop: threading.Event) -> None:
         self._settings = settings
         self._name = name
+        self._stop = stop
         self._connection: psycopg.Connection[Any] | None = None
         self._known = False  # it has answered before: else it is not away, but not there
 
     def run(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Do something on the connection, again and again while the database is away: it must bear being done twice."""
-        deadline = time.monotonic() + OUTAGE_S
+        outage = Outage(self._stop)
         while True:
             try:
-                return work(self._connected())
+                connection = self._connected()
+                with watchdog.guard(connection, self._settings.stall_timeout_s):
+                    return work(connection)
             except psycopg.Error as error:
                 self.close()
                 away = self._known and triage(error) is Verdict.TRANSIENT
-                if not away or time.monotonic() > deadline:
+                if not away or outage.over():
                     with servers.database_told(self._settings):
                         raise
-                time.sleep(AGAIN_S)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection
 
@@ -14,21 +15,23 @@ from writebehind.shared.settings import Settings
 
 from .. import servers
 from ..progress import Ledger
+from .outage import Outage
 from .suspects import Ends
 
 FRESH_S = 0.2  # how old an answer about progress may be: it only ever grows
 ANSWER_S = 10.0  # longest answer of the broker
-OUTAGE_S = 120.0  # how long broker or database may be away before the audit gives up
-AGAIN_S = 0.25  # between two attempts
 
 
 class Watermark:
-    """Asks broker and database. One per run; a `Ledger` that is closed by whoever made it.
+    """Asks broker and database, and waits for them unless `stop` is set. A `Ledger` is closed by whoever made it.
 
     direct: entities that have no topic; theirs are the invalidations that went by way of Kafka.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, direct: Collection[str] = ()) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, direct: Collection[str] = (), *, stop: threading.Event
+    ) -> None:
+        self._stop = stop
         self._prefix = settings.kafka.topic_prefix
         self._ledger = ledger
         self._direct = frozenset(direct)
@@ -64,14 +67,13 @@ class Watermark:
 
     def _patiently(self, ask: Callable[[], Ends]) -> Ends:
         """Ask again and again while somebody is away."""
-        deadline = time.monotonic() + OUTAGE_S
+        outage = Outage(self._stop)
         while True:
             try:
                 answer = ask()
             except ConfigurationError:
-                if not self._known or time.monotonic() > deadline:
+                if not self._known or outage.over():
                     raise
-                time.sleep(AGAIN_S)
             else:
                 self._known = True
                 return answer

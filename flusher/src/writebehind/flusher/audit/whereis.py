@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -75,10 +76,11 @@ def tell(settings: Settings, registry: Registry, entity: str, parts: Sequence[st
     key = key_of(declaration, parts)
     key_text = declaration.key_text(key)
     with ExitStack() as stack:
-        store = Store(settings.database, "writebehind-whereis")
+        never = threading.Event()  # Ctrl-C ends the process
+        store = Store(settings.database, "writebehind-whereis", never)
         stack.callback(store.close)
         table = Table(store, declaration, settings.database.schema_)
-        cache = CacheReader(settings.cache)
+        cache = CacheReader(settings.cache, never)
         stack.callback(cache.close)
         behind = isinstance(declaration.strategy, WriteBehind)
         # Entry, then the ends, then the row: what the entry shows is either in the row, or before the ends.

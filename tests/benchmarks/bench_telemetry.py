@@ -48,7 +48,7 @@ def main() -> int:
         records=(int, 300_000, "records per flush"),
         flushes=(int, 15, "flushes of each mode; medians are reported"),
         writes=(int, 5_000, "writes per measurement of update; of update_many it is four times as many"),
-        rounds=(int, 250, "measurements of update in each mode, of update_many half as many; medians are reported"),
+        rounds=(int, 400, "measurements of update in each mode, of update_many half as many; medians are reported"),
         sampled=(float, 0.01, "share of the requests that is sampled"),
     )
     if args.quick:

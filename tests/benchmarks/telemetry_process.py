@@ -1,4 +1,4 @@
-"""A service that writes as fast as it can: `python -m tests.benchmarks.telemetry_process update 5000 250`.
+"""A service that writes as fast as it can: `python -m tests.benchmarks.telemetry_process update 5000 400`.
 
 It writes within requests, in three modes by turns, all in this process, so that what differs is the mode alone: `off`
 has no telemetry; in `service` each request is a span of an OpenTelemetry SDK, of which the given share is sampled, and

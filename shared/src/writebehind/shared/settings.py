@@ -113,8 +113,8 @@ class DatabaseSettings(_Part):
     stall_timeout_s: float = Field(
         10.0,
         ge=1,
-        description="how long a connection of the flusher may be silent before the server is asked, on another one, "
-        "whether it still works for us; a statement that runs is not cut, in seconds",
+        description="how long a connection of the flusher or an audit may be silent before the server is asked, on "
+        "another one, whether it still works for us; a statement that runs is not cut, in seconds",
     )
     pool_max: int = Field(4, ge=1, description="connections a producer opens at the most")
 

@@ -39,7 +39,7 @@ SEND_DURATION = Series(
     "histogram",
     "messaging.client.operation.duration",
     "s",
-    "from handing a record to librdkafka to the broker's answer: of a sample, at most 200 records a second of a client",
+    "from handing a record to librdkafka to the broker's answer: of a sample, at most 50 records a second of a client",
     (SYSTEM, OPERATION, DESTINATION, ERROR),
     SECONDS,
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -90,11 +93,29 @@ def test_one_that_is_told_to_stop_waits_for_nobody_and_another_goes_on_from_ther
         assert (
             "error: the database cannot be used" if name == "postgres" else "error: the cache does not answer"
         ) in err
-        assert "writebehind audit --resume" in err
+        assert "the same command with --resume" in err
         in_sync(w, 10_000, 1_000)  # a cache that was killed is empty
         ran = run(w, "audit", "--resume", "--keys-per-second", "0", "--json")
         told = json.loads(ran.out)
         assert (ran.code, told["run"], told["finished"], told["drift"]) == (0, 1, True, 0)
+
+
+def test_a_second_signal_ends_it_whatever_it_waits_for(breakable_stack: Guarded, tmp_path: Path) -> None:
+    postgres = breakable_stack.postgres
+    with breakable_stack.corner() as corner, world(corner, tmp_path, Counter) as w:
+        in_sync(w, 1_000, 6_000)
+        with start(w, "audit", *SLOW, WRITEBEHIND_DATABASE__STALL_TIMEOUT_S="1000") as process:
+            try:
+                w.wait(lambda: compared(w) >= 500, "the audit to be under way")
+                postgres.pause()
+                for _ in range(2):
+                    process.terminate()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(5)  # the first has been seen by then
+                assert process.wait(TIMEOUT_S) == -signal.SIGTERM
+            finally:
+                process.kill()
+                postgres.resume()
 
 
 def test_an_answer_of_the_database_that_is_lost_is_asked_for_again(

@@ -251,7 +251,7 @@ def _to_be_resumed() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"{error}\n  The run is kept as it was a moment before. To go on with it: writebehind audit --resume"
+            f"{error}\n  The run is kept as it was a moment before. To go on with it: the same command with --resume"
         ) from None
 
 

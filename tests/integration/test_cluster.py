@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import redis
 
-from tests.integration.producer_world import ENTITIES
+from tests.integration.producer_world import ENTITIES, Player
 from writebehind.embedded import Isolation
 from writebehind.embedded.ports import ReservedPort
 from writebehind.embedded.supervisor import Supervisor
 from writebehind.embedded.valkey import Valkey
+from writebehind.flusher.audit.cache import CacheReader
+from writebehind.flusher.audit.entry import form_of
 from writebehind.flusher.check.command import check
 from writebehind.flusher.check.finding import Severity
 from writebehind.flusher.grants.roles import Role
 from writebehind.flusher.migrate import migrate
 from writebehind.flusher.preflight import preflight
 from writebehind.producer import AsyncClient, Client
+from writebehind.shared.declaration import declaration_of
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.registry import Registry
 from writebehind.shared.settings import Settings, load_settings
@@ -64,6 +69,14 @@ def test_a_flusher_does_not_start(settings: Settings) -> None:
     migrate(settings, Registry([]))
     with pytest.raises(ConfigurationError, match=REFUSED):
         preflight(settings, Registry([]))
+
+
+def test_neither_an_audit_nor_whereis_looks_at_it(settings: Settings) -> None:
+    player = declaration_of(Player)
+    with closing(CacheReader(settings.cache, threading.Event())) as reader:
+        for look in (reader.run_id, lambda: reader.read(player.name, form_of(player), ["1"])):
+            with pytest.raises(ConfigurationError, match=REFUSED):
+                look()
 
 
 def test_check_tells_it_as_an_error(settings: Settings) -> None:

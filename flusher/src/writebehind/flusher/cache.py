@@ -8,10 +8,11 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from writebehind.shared import cluster
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.scripts import Call
 from writebehind.shared.settings import CacheSettings
@@ -36,6 +37,14 @@ def connect(settings: CacheSettings, name: str) -> redis.Redis:
         raise ConfigurationError(
             "WRITEBEHIND_CACHE__URL is not the URL of a cache, such as redis://user:password@host:port/0"
         ) from None
+
+
+def is_cluster(client: redis.Redis) -> bool:
+    """Whether the cache is a node of a cluster. Raises RedisError or OSError when it does not answer."""
+    try:
+        return cluster.is_cluster(client.execute_command(cluster.HELLO))  # type: ignore[no-untyped-call]
+    except ResponseError:
+        return False  # it does not know HELLO: older than 6.2, which `check` tells, or a proxy
 
 
 def evaluate(client: redis.Redis, call: Call) -> Any:

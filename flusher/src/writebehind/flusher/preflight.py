@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import redis
 import tenacity
 from confluent_kafka.admin import AdminClient
-from redis.exceptions import ResponseError
 
 from writebehind.shared import cluster, table
 from writebehind.shared.declaration import Declaration
@@ -21,6 +20,7 @@ from writebehind.shared.table import TableInfo
 
 from . import servers
 from .cache import connect as connect_cache
+from .cache import is_cluster
 from .leftovers import leftovers
 from .migrate import lacking
 from .migrate import slots as read_slots
@@ -127,14 +127,6 @@ def _cache_problems(settings: CacheSettings) -> list[str]:
         client.close()
     problem = eviction_problem(policy)
     return [] if problem is None else [f"{problem[0]}. To mend it: {problem[1]}"]
-
-
-def is_cluster(client: redis.Redis) -> bool:
-    """Whether the cache is a node of a cluster. Raises RedisError or OSError when it does not answer."""
-    try:
-        return cluster.is_cluster(client.execute_command(cluster.HELLO))  # type: ignore[no-untyped-call]
-    except ResponseError:
-        return False  # it does not know HELLO: older than 6.2, which `check` tells, or a proxy
 
 
 def eviction_problem(policy: str) -> tuple[str, str] | None:

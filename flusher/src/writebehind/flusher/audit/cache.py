@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-from writebehind.shared import naming
+from writebehind.shared import cluster, naming
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import CacheSettings
 
-from ..cache import connect
+from ..cache import connect, is_cluster
 from .entry import Form, Found, Unreadable
 from .outage import Outage
 
@@ -26,7 +26,7 @@ _SPECIAL = re.compile(r"([\\*?\[\]])")
 
 class CacheReader:
     """A client that only reads. Waits for a cache that is down or loading, unless `stop` is set, then raises
-    ConfigurationError.
+    ConfigurationError; also for a cluster.
     """
 
     def __init__(self, settings: CacheSettings, stop: threading.Event) -> None:
@@ -135,6 +135,8 @@ class CacheReader:
         outage = Outage(self._stop)
         while True:
             try:
+                if not self._known and is_cluster(self.client):
+                    raise ConfigurationError(cluster.REFUSED)
                 answer = work()
                 self._known = True
                 return answer

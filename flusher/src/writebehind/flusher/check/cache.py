@@ -16,10 +16,10 @@ from writebehind.shared import cluster, naming
 from writebehind.shared.errors import ConfigurationError
 from writebehind.shared.settings import Settings
 
-from ..cache import connect
+from ..cache import connect, is_cluster
 from ..grants import cache as grants
 from ..grants.roles import Role
-from ..preflight import eviction_problem, is_cluster
+from ..preflight import eviction_problem
 from .finding import Finding, error, hint, skewed, warning
 
 SERVER = "cache"

@@ -41,7 +41,7 @@ from writebehind.producer.measures import of_process
 from .bench_produce import CHUNK, CHUNKS_IN_FLIGHT, TASKS, patch
 from .entities import BenchUpdate
 
-CALLS_PER_REQUEST = 50
+CALLS_PER_REQUEST = 50  # at most: a turn of 5,000 updates in 256 tasks is over after 20
 WARM_UP_ROUNDS = 6
 ROUNDS_PER_EXPORT = 25  # of turns of some 0.2 s: every 5 s of a mode's time, as exporters do by default or less often
 Mode = Literal["off", "service", "on"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -44,13 +44,13 @@ class Rows:
     def tombstones_of(self, connection: psycopg.Connection[Any], rows: Sequence[Row]) -> dict[str, int]:
         """The version of the last delete of those records' keys that have one, by key text."""
         width = len(self._declaration.keys)
-        return self.tombstones(connection, {self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows})
+        return self.tombstones(connection, (self._declaration.key_text(row[KEYS : KEYS + width]) for row in rows))
 
-    def tombstones(self, connection: psycopg.Connection[Any], texts: Collection[str]) -> dict[str, int]:
+    def tombstones(self, connection: psycopg.Connection[Any], texts: Iterable[str]) -> dict[str, int]:
         """The version of the last delete of those keys that have one, by key text. {} where nothing can be deleted."""
         if not self._declaration.write_behind.deletes:
             return {}
-        return dict(connection.execute(self._statements.tombstones, (sorted(texts),), prepare=True).fetchall())
+        return dict(connection.execute(self._statements.tombstones, (sorted(set(texts)),), prepare=True).fetchall())
 
     def apply(
         self, connection: psycopg.Connection[Any], folded: Folded, params: Sequence[Packed] | None = None

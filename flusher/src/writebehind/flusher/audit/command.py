@@ -143,7 +143,8 @@ def _stopped() -> Iterator[threading.Event]:
         stop.set()
         give_back()
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, told)
     try:
         yield stop
     finally:

@@ -118,10 +118,7 @@ class Applier:
 
     def _write(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> None:
         rows = [letter.row for letter in letters]
-        self._rows.apply(connection, fold(self._declaration, rows, self._buried(connection, letters)))
-
-    def _buried(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> dict[str, int]:
-        return self._rows.tombstones_of(connection, [letter.row for letter in letters])
+        self._rows.apply(connection, fold(self._declaration, rows, self._rows.tombstones_of(connection, rows)))
 
     def _judge(self, connection: psycopg.Connection[Any], letters: list[Valid]) -> Results:
         width = len(self._declaration.keys)
@@ -129,7 +126,7 @@ class Applier:
         types = (*self._statements.key_types, "int8")
         rows = connection.execute(self._versions, pack(types, [*keys, range(len(letters))]), binary=True).fetchall()
         versions = {index: dict(enumerate(array or (), 1)) for index, array in rows}
-        buried = self._buried(connection, letters)
+        buried = self._rows.tombstones(connection, [letter.key_text for letter in letters])
         return {
             letter.origin: judge(letter, self._slots, versions.get(index), buried.get(letter.key_text, 0))
             for index, letter in enumerate(letters)
